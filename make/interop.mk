@@ -1,0 +1,17 @@
+# The interop peers: other MLS libraries behind our gRPC drivers (interop/peers).
+# Builds are cached outside the checkout; an unchanged peer costs nothing.
+
+INTEROP_PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
+INTEROP_PEERS := ts-mls
+
+.PHONY: interop-peers
+interop-peers: ## build every interop peer whose toolchain is here
+	$(INTEROP_PYTHON) interop/peers/build.py
+
+.PHONY: $(addprefix interop-peer-,$(INTEROP_PEERS))
+$(addprefix interop-peer-,$(INTEROP_PEERS)): interop-peer-%: ## build one interop peer
+	$(INTEROP_PYTHON) interop/peers/build.py $*
+
+.PHONY: interop-smoke
+interop-smoke: ## let the built peers talk to each other (needs grpcio and grpcio-tools)
+	$(INTEROP_PYTHON) interop/peers/smoke.py
