@@ -1,0 +1,2 @@
+# The wheel is reproducible.
+make wheel-check
