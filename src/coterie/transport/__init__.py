@@ -1,0 +1,1 @@
+"""What clients and services exchange: `api` holds the requests, `http` and `memory` carry them."""
