@@ -46,11 +46,13 @@ from coterie.mls.hpke import (
     P384_ORDER,
     P521_ORDER,
     HPKEPrivateKey,
+    RandomSource,
     Sealer,
     nist_point,
     nist_public_bytes,
 )
-from coterie.mls.secret import Confidential, RandomSource, Secret
+from coterie.mls.rules import Rule
+from coterie.mls.secret import Confidential, Secret
 from coterie.mls.tls import encode_opaque
 from coterie.mls.types import CipherSuite
 
@@ -222,7 +224,8 @@ def _labelled(label: str, content: bytes) -> bytes:
 class Suite:
     """One cipher suite of §17.1: the operations of the RFC under their names.
 
-    `hash_length` is KDF.Nh, `key_length` and `nonce_length` are AEAD.Nk and AEAD.Nn, all in bytes. Whatever bytes come
+    `hash_length` is KDF.Nh, `key_length` and `nonce_length` are AEAD.Nk and AEAD.Nn, all in bytes; `hash_name` is
+    hashlib's, the same for suites that share their hash. Whatever bytes come
     in, verifying raises only VerificationError and opening only DecryptionError.
     """
 
@@ -233,6 +236,7 @@ class Suite:
         "_hmac",
         "cipher_suite",
         "hash_length",
+        "hash_name",
         "hpke",
         "key_length",
         "name",
@@ -252,6 +256,7 @@ class Suite:
         self.hpke = hpke
         self.signature = signature
         self.hash_length = hpke.kdf.hash_length
+        self.hash_name = str(hash_function(b"").name)
         self.key_length = hpke.aead.key_length
         self.nonce_length = hpke.aead.nonce_length
         self._hash = hash_function
@@ -335,7 +340,7 @@ class Suite:
         except ValueError as error:
             raise VerificationError(
                 f"not a public key for {self.signature.name}: {error}",
-                rule="5.1.1/signature-public-key",
+                rule=Rule.SIGNATURE_PUBLIC_KEY,
             ) from None
 
     def sign_with_label(self, key: SignaturePrivateKey, label: str, content: bytes) -> bytes:
@@ -454,7 +459,7 @@ class Suite:
         aad: bytes,
         ciphertext: bytes,
         *,
-        rule: str = "5.1.3/decrypt",
+        rule: str = Rule.HPKE_CIPHERTEXT,
     ) -> Secret:
         """AEAD.Open: the plaintext, or DecryptionError with `rule`."""
         try:
@@ -505,5 +510,5 @@ def suite_of(cipher_suite: int) -> Suite:
         raise UnsupportedError(
             f"cipher suite {cipher_suite} is not supported; choose one of"
             f" {', '.join(map(str, SUPPORTED_CIPHER_SUITES))}",
-            rule="5.1/cipher-suite",
+            rule=Rule.CIPHER_SUITE,
         ) from None

@@ -1,9 +1,10 @@
 """Hybrid Public Key Encryption, RFC 9180, in base mode: seal, open, export, and key pairs from a seed.
 
-Used by `crypto` only; knows nothing of MLS. Curves, ciphers and hashes are pyca/cryptography's and hashlib's; the HMACs
-between them are composed here (docs/decisions/0010-hpke-composed.md says why and what guards it). A row of `KEMS`,
-`KDFS` or `AEADS` is one algorithm of the HPKE registry; `HPKE` is a triple of them with all constants of the labelled
-key derivation prepared, and `Sealer` adds what is constant for one `info` and many recipients, as in an UpdatePath.
+Used by `crypto` only; knows nothing of MLS but the ids of rules in its errors. Curves, ciphers and hashes are those of
+pyca/cryptography and hashlib; the HMACs between them are composed here (docs/decisions/0010-hpke-composed.md says why
+and what guards it). A row of `KEMS`, `KDFS` or `AEADS` is one algorithm of the HPKE registry; `HPKE` is a triple of
+them with all constants of the labelled key derivation prepared, and `Sealer` adds what is constant for one `info` and
+many recipients, as in an UpdatePath.
 
 Every operation is a function of its arguments and of the bytes that `rng` returns, so that histories replay.
 """
@@ -23,7 +24,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from coterie.errors import DecodeError, DecryptionError, VerificationError
-from coterie.mls.secret import Confidential, RandomSource, Secret
+from coterie.mls.rules import Rule
+from coterie.mls.secret import Confidential, Secret
+
+RandomSource: TypeAlias = Callable[[int], bytes]
+"""Given a length, returns that many random bytes: `os.urandom`, unless a history is replayed."""
 
 HMAC: TypeAlias = Callable[[bytes, bytes], bytes]
 K = TypeVar("K")
@@ -31,7 +36,6 @@ K = TypeVar("K")
 _VERSION = b"HPKE-v1"
 _IPAD = bytes(byte ^ 0x36 for byte in range(256))
 _OPAD = bytes(byte ^ 0x5C for byte in range(256))
-_UNCOMPRESSED = 4
 _MAX_BLOCKS = 255
 
 
@@ -180,8 +184,8 @@ _X448: Curve[X448PrivateKey] = Curve(
 
 def nist_point(curve: ec.EllipticCurve, public: bytes) -> ec.EllipticCurvePublicKey:
     """Decode an uncompressed point; ValueError for every other format and for points that are not on the curve."""
-    if len(public) != 1 + 2 * ((curve.key_size + 7) // 8) or public[0] != _UNCOMPRESSED:
-        raise ValueError("it is not an uncompressed point")
+    if len(public) != 1 + 2 * ((curve.key_size + 7) // 8):
+        raise ValueError("it is not as long as an uncompressed point")
     return ec.EllipticCurvePublicKey.from_encoded_point(curve, public)
 
 
@@ -481,9 +485,9 @@ class Sealer:
 def _bad_public_key(kem: KEM, cause: Exception) -> VerificationError:
     return VerificationError(
         f"not a {kem.name} public key: {cause}; refuse what it came in",
-        rule="5.1.1/hpke-public-key",
+        rule=Rule.HPKE_PUBLIC_KEY,
     )
 
 
 def _cannot_open(why: str) -> DecryptionError:
-    return DecryptionError(f"an HPKE ciphertext does not open: {why}", rule="5.1.3/decrypt")
+    return DecryptionError(f"an HPKE ciphertext does not open: {why}", rule=Rule.HPKE_CIPHERTEXT)

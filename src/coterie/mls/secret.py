@@ -8,11 +8,7 @@ comparison. What is made out of a secret by slicing or joining is plain bytes ag
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
-from typing import NoReturn, Self, TypeAlias
-
-RandomSource: TypeAlias = Callable[[int], bytes]
-"""Given a length, returns that many random bytes: `os.urandom`, unless a history is replayed."""
+from typing import NoReturn, Self
 
 
 class Confidential:

@@ -246,6 +246,12 @@ def test_random_bytes_that_are_no_scalar_are_drawn_again(suite: Suite) -> None:
         scheme.generate(bytes)
 
 
+def test_bits_above_a_scalar_s_length_are_taken_off() -> None:
+    scheme = suite_of(5).signature
+    key = scheme.generate(lambda length: b"\xfe" + b"\x05" * (length - 1))
+    assert key.private_bytes() == b"\0" + b"\x05" * 65
+
+
 def test_a_key_of_another_scheme_signs_nothing() -> None:
     key = suite_of(2).generate_signature_key(os.urandom)
     with pytest.raises(ValueError, match="Ed25519"):

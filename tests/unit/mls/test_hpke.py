@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey, X448PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coterie.errors import DecodeError, DecryptionError, VerificationError
@@ -178,6 +178,10 @@ HASHES: dict[int, tuple[str, hashes.HashAlgorithm]] = {
 
 @pytest.mark.parametrize("kdf_id", KDFS)
 @given(key=st.binary(max_size=300), message=st.binary(max_size=300))
+@example(key=b"k" * 64, message=b"")
+@example(key=b"k" * 65, message=b"m" * 64)
+@example(key=b"k" * 128, message=b"m" * 300)
+@example(key=b"k" * 129, message=b"m")
 def test_hmac_is_the_standard_library_s(kdf_id: int, key: bytes, message: bytes) -> None:
     assert KDFS[kdf_id].hmac(key, message) == hmac.digest(key, message, HASHES[kdf_id][0])
 
