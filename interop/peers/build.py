@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PROTO = HERE.parent / "proto" / "mls_client.proto"
+INTEROP = HERE.parent
+PROTO = INTEROP / "proto" / "mls_client.proto"
 IGNORED = frozenset({"node_modules", "target", "Cargo.lock", "__pycache__"})
 
 EXIT_BUILD_FAILED = 1
@@ -51,10 +52,12 @@ class Peer:
     name: str
     tools: tuple[str, ...]
     install_hint: str
-    steps: Callable[[Path], list[list[str]]]
-    """The build commands, run inside a copy of the driver's folder (its argument)."""
+    steps: tuple[tuple[str, ...], ...]
+    """The build commands, run inside a copy of the driver's folder."""
     command: Callable[[Path], list[str]]
     """The command line of the server, given the folder where the build ended up."""
+    shared: tuple[str, ...] = ()
+    """Further folders that the driver is built from."""
 
 
 def cache_root() -> Path:
@@ -63,34 +66,54 @@ def cache_root() -> Path:
     return Path(base) / "coterie" / "peers"
 
 
-def _npm_steps(_folder: Path) -> list[list[str]]:
-    return [["npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]]
+def cargo_target() -> Path:
+    """Give the folder where cargo keeps its intermediate results between builds."""
+    return cache_root() / "cargo-target"
+
+
+NPM_STEPS = (("npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"),)
 
 
 def _node_command(folder: Path) -> list[str]:
-    return ["node", str(folder / "server.mjs"), "--proto", str(folder / PROTO.name)]
+    return ["node", str(folder / "server.mjs")]
+
+
+def _cargo_peer(name: str) -> Peer:
+    binary = f"peer-{name}"
+    build_binary = ("cargo", "build", "--release", "--quiet")
+    # The target folder is shared by all builds; only the program itself is kept per hash.
+    keep_binary = ("cp", str(cargo_target() / "release" / binary), ".")
+    return Peer(
+        name,
+        ("cargo",),
+        "Rust 1.91 or later",
+        (build_binary, keep_binary),
+        lambda folder: [str(folder / binary)],
+        shared=("rust-grpc",),
+    )
 
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer("ts-mls", ("node", "npm"), "Node.js 20 or later", _npm_steps, _node_command),
+        Peer("ts-mls", ("node", "npm"), "Node.js 20 or later", NPM_STEPS, _node_command),
+        _cargo_peer("openmls"),
     )
 }
 
 
 def sources(peer: Peer) -> list[Path]:
-    """List the files that make up a peer's driver, in a stable order."""
-    folder = HERE / peer.name
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in found if not IGNORED & set(path.relative_to(folder).parts))
+    """List the files that a peer is built from, in a stable order."""
+    folders = [HERE / name for name in (peer.name, *peer.shared)]
+    found = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return sorted([PROTO, *(p for p in found if not IGNORED & set(p.relative_to(HERE).parts))])
 
 
 def build_folder(peer: Peer) -> Path:
     """Name the cache folder for the present sources of a peer."""
-    digest = hashlib.sha256(PROTO.read_bytes())
+    digest = hashlib.sha256()
     for path in sources(peer):
-        digest.update(str(path.relative_to(HERE)).encode() + b"\0")
+        digest.update(str(path.relative_to(INTEROP)).encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return cache_root() / f"{peer.name}-{digest.hexdigest()[:16]}"
 
@@ -100,13 +123,12 @@ def missing_tools(peer: Peer) -> list[str]:
     return [tool for tool in peer.tools if shutil.which(tool) is None]
 
 
-def _run(steps: list[list[str]], folder: Path) -> None:
+def _run(peer: Peer, folder: Path) -> None:
     nice = ["nice", "-n", "10"] if shutil.which("nice") else []
-    # Compilers keep their intermediate results between builds; only the results are per hash.
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(cache_root() / "cargo-target")}
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(cargo_target())}
     log = folder / "build.log"
     with log.open("wb") as output:
-        for step in steps:
+        for step in peer.steps:
             code = subprocess.run(
                 [*nice, *step], cwd=folder, env=environment, stdout=output, stderr=output, check=False
             ).returncode
@@ -122,8 +144,9 @@ def build(peer: Peer) -> list[str]:
     in both cases the cache holds no folder for these sources.
     """
     folder = build_folder(peer)
+    started_in = folder / "peers" / peer.name
     if folder.exists():
-        return peer.command(folder)
+        return peer.command(started_in)
     if missing := missing_tools(peer):
         raise MissingToolchainError(
             f"{peer.name} needs {peer.install_hint}; not on the path: {', '.join(missing)}"
@@ -132,15 +155,14 @@ def build(peer: Peer) -> list[str]:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{peer.name}-") as scratch:
         work = Path(scratch) / "build"
         for path in sources(peer):
-            target = work / path.relative_to(HERE / peer.name)
+            target = work / path.relative_to(INTEROP)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-        shutil.copyfile(PROTO, work / PROTO.name)
         started = time.monotonic()
-        _run(peer.steps(work), work)
+        _run(peer, work / "peers" / peer.name)
         print(f"{peer.name}: built in {time.monotonic() - started:.0f} s", file=sys.stderr)
         work.rename(folder)
-    return peer.command(folder)
+    return peer.command(started_in)
 
 
 def _check(peers: Sequence[Peer]) -> int:

@@ -32,6 +32,8 @@ from grpc_tools import protoc
 STARTUP_SECONDS = 30
 PATIENCE_SECONDS = 60
 SCENARIO_EXTENSION = 0xFF00
+# required_capabilities (type 3) naming that extension: OpenMLS wants it to go along.
+REQUIRED_CAPABILITIES = bytes.fromhex("02ff000000")
 PSK_ID, PSK_SECRET = b"a shared key", bytes(range(32))
 
 
@@ -336,7 +338,10 @@ def psk_resumption(world: World, first: Client, second: Client) -> None:
 def _context_extensions(world: World, first: Client, second: Client, mode: str) -> None:
     a, b, _ = trio(world, first, second)
     for number, (one, other) in enumerate(((a, b), (b, a))):
-        extensions = [PB.Extension(extension_type=SCENARIO_EXTENSION, extension_data=bytes([number]))]
+        extensions = [
+            PB.Extension(extension_type=3, extension_data=REQUIRED_CAPABILITIES),
+            PB.Extension(extension_type=SCENARIO_EXTENSION, extension_data=bytes([number])),
+        ]
         if mode == "value":
             world.commit(one, by_value=[described("groupContextExtensions", extensions=extensions)])
         else:

@@ -9,8 +9,6 @@ import {
   createApplicationMessage,
   createCommit,
   createGroup,
-  createGroupInfoWithExternalPub,
-  createGroupInfoWithExternalPubAndRatchetTree,
   createProposal,
   decodeMlsMessage,
   encodeMlsMessage,
@@ -27,6 +25,9 @@ import {
   encodeExternalSender,
 } from "ts-mls"
 import { defaultClientConfig } from "ts-mls/clientConfig.js"
+import { encode as encodeTls } from "ts-mls/codec/tlsEncoder.js"
+import { varLenDataEncoder } from "ts-mls/codec/variableLength.js"
+import { createGroupInfo } from "ts-mls/createCommit.js"
 import { ciphersuites } from "ts-mls/crypto/ciphersuite.js"
 import { signWithLabel } from "ts-mls/crypto/signature.js"
 import { defaultExtensionTypes } from "ts-mls/defaultExtensionType.js"
@@ -60,6 +61,7 @@ const CONFIG = {
 // Errors by which the library shows that it lacks a feature rather than that a message was bad.
 const KNOWN_GAPS = [
   [/Could not decode external_senders?/, "reads external_senders as one ExternalSender, not as a vector (12.1.8.1)"],
+  [/Invalid public key for the ciphersuite/, "reads external_pub as a bare key, without its length prefix (12.4.3.2)"],
 ]
 
 const SIGNERS = { Ed25519: ed25519, Ed448: ed448, P256: p256, P384: p384, P521: p521 }
@@ -201,6 +203,12 @@ function reInit({ group_id, cipher_suite, extensions }) {
     extensions: extensionsFrom(extensions),
   }
   return { proposalType: "reinit", reinit }
+}
+
+// The library's own GroupInfo holds a bare key here; RFC 9420 (12.4.3.2) has it with its length.
+async function externalPub(state, cs) {
+  const { publicKey } = await cs.hpke.deriveKeyPair(state.keySchedule.externalSecret)
+  return encodeTls(varLenDataEncoder)(await cs.hpke.exportPublicKey(publicKey))
 }
 
 // ts-mls decides itself whether a commit carries a path, and takes no wish in the matter.
@@ -450,11 +458,13 @@ export class Peer {
 
   async GroupInfo({ state_id, external_tree }) {
     const { state, cs } = this.#member(state_id)
-    const create = external_tree ? createGroupInfoWithExternalPub : createGroupInfoWithExternalPubAndRatchetTree
-    const groupInfo = await create(state, [], cs)
+    const tree = encodeRatchetTree(state.ratchetTree)
+    const extensions = [{ extensionType: "external_pub", extensionData: await externalPub(state, cs) }]
+    if (!external_tree) extensions.push({ extensionType: "ratchet_tree", extensionData: tree })
+    const groupInfo = await createGroupInfo(state.groupContext, state.confirmationTag, state, extensions, cs)
     return {
       group_info: encode({ wireformat: "mls_group_info", groupInfo }),
-      ratchet_tree: external_tree ? encodeRatchetTree(state.ratchetTree) : new Uint8Array(),
+      ratchet_tree: external_tree ? tree : new Uint8Array(),
     }
   }
 

@@ -1,6 +1,7 @@
 // The gRPC side of the ts-mls peer: loads the interface, turns each call into a method of Peer and
 // each exception into a status. All knowledge of MLS is in peer.mjs.
 
+import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import grpc from "@grpc/grpc-js"
 import loader from "@grpc/proto-loader"
@@ -8,6 +9,7 @@ import loader from "@grpc/proto-loader"
 import { Lacking, Peer, WrongArgument } from "./peer.mjs"
 
 const HOST = "127.0.0.1"
+const INTERFACE = fileURLToPath(new URL("../../proto/mls_client.proto", import.meta.url))
 const MAX_MESSAGE = 64 * 1024 * 1024
 
 // A refusal is the library's, so its words go out unchanged.
@@ -40,9 +42,9 @@ function handlersFor(service, peer) {
 }
 
 function main() {
-  const { values } = parseArgs({ options: { port: { type: "string" }, proto: { type: "string" } } })
-  if (!values.port || !values.proto) throw new Error("usage: server.mjs --proto FILE --port N")
-  const definition = loader.loadSync(values.proto, { keepCase: true, longs: String, defaults: true })
+  const { values } = parseArgs({ options: { port: { type: "string" } } })
+  if (!values.port) throw new Error("usage: server.mjs --port N")
+  const definition = loader.loadSync(INTERFACE, { keepCase: true, longs: String, defaults: true })
   const { service } = grpc.loadPackageDefinition(definition).mls_client.MLSClient
   const server = new grpc.Server({
     "grpc.max_receive_message_length": MAX_MESSAGE,
