@@ -692,7 +692,7 @@ class Struct(metaclass=StructMeta):
         else:
             raw = raw[0][raw[1] : raw[2]]
         object.__setattr__(self, "_raw", raw)
-        return raw
+        return bytes(raw)
 
     def replace(self, **changes: Any) -> Self:  # noqa: ANN401 - field values
         """A copy with some fields changed."""
