@@ -220,10 +220,10 @@ impl Member {
 
     fn described(&self, d: &wire::ProposalDescription) -> Answer<ByValue> {
         match d.proposal_type.as_slice() {
-            b"add" => Ok(ByValue::Add(convert::key_package(
-                &self.store,
-                &d.key_package,
-            )?)),
+            b"add" => {
+                let package = convert::key_package(&self.store, &d.key_package)?;
+                Ok(ByValue::Add(Box::new(package)))
+            }
             b"remove" => Ok(ByValue::Remove(self.leaf_of(&d.removed_id)?)),
             b"externalPSK" => {
                 let suite = self.group.ciphersuite();
