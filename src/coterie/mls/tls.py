@@ -270,7 +270,9 @@ class Enumerated(Uint):
     def decode_source(self, gen: Gen, target: str, name: str, indent: int) -> None:
         """See Codec."""
         value = self._read(gen, name, indent)
-        gen.add(f"{target} = {gen.bind(self.cls._value2member_map_.get, 'members')}({value})", indent)
+        gen.add(
+            f"{target} = {gen.bind(self.cls._value2member_map_.get, 'members')}({value})", indent
+        )
         if issubclass(self.cls, Uint16Registry):
             gen.add(f"if {target} is None: {target} = {gen.bind(self.cls, 'cls')}({value})", indent)
         else:
@@ -599,7 +601,11 @@ def _annotated(base: Any, metadata: tuple[Any, ...]) -> Codec:  # noqa: ANN401
         codec = Nested(inner, given.path)
     if codec is None:
         codec = codec_of(inner)
-    if optional and not any(isinstance(m, When) for m in metadata) and not isinstance(codec, Select):
+    if (
+        optional
+        and not any(isinstance(m, When) for m in metadata)
+        and not isinstance(codec, Select)
+    ):
         codec = OptionalValue(codec)
     return codec
 
@@ -694,7 +700,7 @@ class Struct(metaclass=StructMeta):
         object.__setattr__(self, "_raw", raw)
         return bytes(raw)
 
-    def replace(self, **changes: Any) -> Self:  # noqa: ANN401 - field values
+    def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
         values = {f.name: getattr(self, f.name) for f in self._fields}
         return type(self)(**{**values, **changes})

@@ -1,0 +1,233 @@
+"""The message keys of the present epoch and of a few past ones, and what goes with them (RFC 9420 §8.6, §9.2, §15.3)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from coterie.mls.framing import MLSMessage
+from coterie.mls.group.config import Limits
+from coterie.mls.group.epoch import Epoch
+from coterie.mls.group.results import SecretHeld
+from coterie.mls.group.state import StoredPast, stored_tree
+from coterie.mls.group_context import GroupContext
+from coterie.mls.ratchet_tree import RatchetTree
+from coterie.mls.ratchet_tree.subtree import NODE_PREFIX
+from coterie.mls.secret import Secret
+from coterie.mls.secret_tree import MessageKey, RatchetKind, SecretTree
+from coterie.mls.tree_math import LeafIndex
+from coterie.mls.types import ContentType
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MessageEpoch:
+    """What opening messages of one epoch needs."""
+
+    context: GroupContext
+    tree: RatchetTree
+    sender_data_secret: Secret
+    secret_tree: SecretTree
+    ended: int | None = None
+    gone: tuple[tuple[int, int, bytes], ...] = ()
+    """Level, first leaf and hash of nodes that the next epoch's tree has not; they are dropped with this epoch."""
+
+
+class KeyRing:
+    """All message keys of a group; the one mutable owner of its secret trees."""
+
+    def __init__(self, epoch: Epoch, secret_tree: SecretTree, limits: Limits) -> None:
+        self._limits = limits
+        self._present = _of(epoch, secret_tree)
+        self._past: dict[int, MessageEpoch] = {}
+        self._resumption: dict[int, Secret] = {epoch.number: epoch.secrets.resumption_psk}
+        self._own: dict[bytes, tuple[ContentType, int]] = {}
+        self._puts: dict[bytes, bytes] = {}
+        self._drops: set[bytes] = set()
+        self._drop_prefixes: list[bytes] = []
+        self._keep_psk(epoch)
+
+    # -- keys
+
+    def next_sending(self, leaf: LeafIndex, kind: RatchetKind) -> MessageKey:
+        """Burns the next generation of the own ratchet."""
+        return self._present.secret_tree.next_sending(leaf, kind)
+
+    def of_epoch(self, number: int) -> MessageEpoch | None:
+        """The keys of an epoch, if they are held."""
+        if number == self._present.context.epoch:
+            return self._present
+        return self._past.get(number)
+
+    def oldest(self) -> int:
+        """The oldest epoch whose messages can be read."""
+        return min(self._past, default=self._present.context.epoch)
+
+    def past_trees(self, after: int) -> Iterator[RatchetTree]:
+        """The trees of past epochs with a higher number."""
+        return (keys.tree for number, keys in self._past.items() if number > after)
+
+    def resumption_psk(self, epoch: int) -> Secret | None:
+        """The resumption key of an epoch, if it is held."""
+        return self._resumption.get(epoch)
+
+    # -- own messages
+
+    def remember_own(
+        self, message: bytes, epoch: int, kind: ContentType = ContentType.COMMIT
+    ) -> None:
+        """Notes a message that this client made, so that its echo is recognised."""
+        digest = hashlib.sha256(message).digest()
+        self._own[digest] = (kind, epoch)
+        self._puts[_own_key(epoch, digest)] = bytes((kind,))
+
+    def own_message(self, message: MLSMessage) -> tuple[ContentType, int] | None:
+        """Content type and epoch of a message that this client made, None for others'."""
+        return self._own.get(hashlib.sha256(message.encode()).digest())
+
+    # -- time goes on
+
+    def advance(self, old: Epoch, new: Epoch, secret_tree: SecretTree, now: int) -> None:
+        """The present epoch becomes a past one."""
+        gone = tuple(
+            (node.level, node.start, node.tree_hash(old.suite))
+            for node in old.tree.new_nodes(new.tree)
+        )
+        before = self._present
+        past = MessageEpoch(
+            before.context, before.tree, before.sender_data_secret, before.secret_tree, now, gone
+        )
+        self._past[before.context.epoch] = past
+        self._puts[_past_key(before.context.epoch)] = _stored_past(past)
+        self._present = _of(new, secret_tree)
+        self._keep_psk(new)
+        self.expire(new, now)
+
+    def _keep_psk(self, epoch: Epoch) -> None:
+        number = epoch.number
+        self._resumption[number] = epoch.secrets.resumption_psk
+        self._puts[_psk_key(number)] = bytes(epoch.secrets.resumption_psk)
+        while len(self._resumption) > self._limits.max_resumption_psks + 1:
+            oldest = min(self._resumption)
+            del self._resumption[oldest]
+            self._drop(_psk_key(oldest))
+
+    def expire(self, present: Epoch, now: int) -> None:
+        """Gives up past epochs that are too many or too old, and skipped keys."""
+        limits = self._limits
+        for number in sorted(self._past):
+            age = now - (self._past[number].ended or 0)
+            if len(self._past) > limits.max_past_epochs or age > limits.max_past_age:
+                self._give_up(self._past.pop(number), present)
+        for keys in (self._present, *self._past.values()):
+            keys.secret_tree.evict(now)
+
+    def _give_up(self, past: MessageEpoch, present: Epoch) -> None:
+        number = past.context.epoch
+        trees = (present.tree, *(p.tree for p in self._past.values()))
+        for level, start, tree_hash in past.gone:
+            if not any(_has(tree, level, start, tree_hash) for tree in trees):
+                self._drop(NODE_PREFIX + tree_hash)
+        self._drop(_past_key(number))
+        prefixes = (b"s/%d/" % number, b"o/%d/" % number)
+        self._drop_prefixes += prefixes
+        self._puts = {k: v for k, v in self._puts.items() if not k.startswith(prefixes)}
+        self._own = {digest: own for digest, own in self._own.items() if own[1] != number}
+
+    def _drop(self, key: bytes) -> None:
+        self._puts.pop(key, None)
+        self._drops.add(key)
+
+    def clear(self) -> None:
+        """Forgets every key: the group is over for this client."""
+        empty = SecretTree(self._present.tree.suite, 1, self._limits.ratchets)
+        present = self._present
+        self._present = MessageEpoch(
+            present.context, present.tree, Secret(b""), empty, present.ended
+        )
+        self._past.clear()
+        self._resumption.clear()
+        self._own.clear()
+
+    # -- storage
+
+    def take_changes(self) -> tuple[dict[bytes, bytes], set[bytes], list[bytes]]:
+        """Puts, drops and dropped prefixes since the last call."""
+        puts, drops, prefixes = self._puts, self._drops, self._drop_prefixes
+        self._puts, self._drops, self._drop_prefixes = {}, set(), []
+        for keys in (self._present, *self._past.values()):
+            prefix = b"s/%d/" % keys.context.epoch
+            for name, value in keys.secret_tree.take_changes().items():
+                if value is None:
+                    drops.add(prefix + name)
+                else:
+                    puts[prefix + name] = value
+        return puts, drops, prefixes
+
+    def restore(
+        self,
+        past: Iterable[MessageEpoch],
+        resumption: dict[int, Secret],
+        own: dict[bytes, tuple[ContentType, int]],
+    ) -> None:
+        """Takes over what was stored."""
+        self._past = {keys.context.epoch: keys for keys in past}
+        self._resumption = resumption
+        self._own = own
+        self._puts.clear()
+
+    def held(self, present: Epoch) -> Iterator[SecretHeld]:
+        """Every secret, since when and why."""
+        number = present.number
+        why = "members of the epoch share it until the next Commit"
+        for field in present.secrets._fields:
+            yield SecretHeld(field.name, number, why)
+        yield SecretHeld("leaf private key", number, "opens path secrets for the own leaf")
+        for node in present.private.parents:
+            yield SecretHeld(f"private key of {node!r}", number, "opens path secrets for it")
+        yield SecretHeld("signature private key", number, "signs in this member's name")
+        for epoch in self._resumption:
+            yield SecretHeld("resumption key", epoch, "may be asked for by a later Commit")
+        for keys in (self._present, *self._past.values()):
+            epoch = keys.context.epoch
+            late = epoch != number
+            if late:
+                yield SecretHeld("sender_data_secret", epoch, "opens late messages")
+            for what, _ in keys.secret_tree.held():
+                yield SecretHeld(what, epoch, "opens late messages" if late else "message keys")
+
+
+def _of(epoch: Epoch, secret_tree: SecretTree) -> MessageEpoch:
+    return MessageEpoch(epoch.context, epoch.tree, epoch.secrets.sender_data_secret, secret_tree)
+
+
+def _has(tree: RatchetTree, level: int, start: int, tree_hash: bytes) -> bool:
+    if level > tree.root.level or start >= tree.leaf_count:
+        return False
+    return tree.root.at(level, start).tree_hash(tree.suite) == tree_hash
+
+
+def _stored_past(past: MessageEpoch) -> bytes:
+    gone = tuple(
+        level.to_bytes(1) + start.to_bytes(4) + tree_hash for level, start, tree_hash in past.gone
+    )
+    return StoredPast(
+        past.context, stored_tree(past.tree), past.sender_data_secret, past.ended or 0, gone
+    ).encode()
+
+
+def read_gone(entry: bytes) -> tuple[int, int, bytes]:
+    """Level, first leaf and hash of a node as `StoredPast` has it."""
+    return entry[0], int.from_bytes(entry[1:5]), entry[5:]
+
+
+def _past_key(epoch: int) -> bytes:
+    return b"e/%d" % epoch
+
+
+def _psk_key(epoch: int) -> bytes:
+    return b"k/%d" % epoch
+
+
+def _own_key(epoch: int, digest: bytes) -> bytes:
+    return b"o/%d/" % epoch + digest

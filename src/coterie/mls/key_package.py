@@ -1,0 +1,163 @@
+"""Key packages: what a client publishes so that others can add it while it is away (RFC 9420 §10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from coterie.errors import RuleViolation
+from coterie.mls.credential import Authenticator, Credential
+from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
+from coterie.mls.extension import Capabilities, Extension, check_extension_list
+from coterie.mls.hpke import HPKEPrivateKey, RandomSource
+from coterie.mls.leaf_node import (
+    LeafNode,
+    LeafNodeTBS,
+    Lifetime,
+    check_contents,
+    check_credential,
+    check_lifetime,
+    check_signature,
+    check_source,
+)
+from coterie.mls.rules import Rule
+from coterie.mls.tls import Struct, encode_opaque
+from coterie.mls.types import CipherSuite, LeafNodeSource, ProtocolVersion
+
+MAX_LIFETIME = 100 * 24 * 3600
+"""The longest lifetime of a key package that is accepted by default: 100 days, in seconds (§7.2)."""
+
+
+class KeyPackage(Struct):
+    """§10."""
+
+    version: ProtocolVersion
+    cipher_suite: CipherSuite
+    init_key: bytes
+    leaf_node: LeafNode
+    extensions: tuple[Extension, ...]
+    signature: bytes
+
+    def reference(self) -> bytes:
+        """The KeyPackageRef (§5.2), Nh bytes; raises `UnsupportedError` for a suite that is unknown here."""
+        return suite_of(self.cipher_suite).key_package_ref(self.encode())
+
+    def validate(
+        self,
+        suite: Suite,
+        authenticator: Authenticator,
+        *,
+        now: int | None,
+        max_lifetime: int | None = MAX_LIFETIME,
+    ) -> VerifiedKeyPackage:
+        """Makes every check of §10.1, and those of §7.3 that need no group.
+
+        Raises `RuleViolation` or `VerificationError`; the result is the only form in which it can be added.
+        """
+        if self.version != ProtocolVersion.MLS10:
+            msg = f"the key package is for protocol version {int(self.version)}"
+            raise RuleViolation(msg, rule=Rule.KEY_PACKAGE_VERSION)
+        if self.cipher_suite != suite.cipher_suite:
+            msg = f"a key package of suite {int(self.cipher_suite)} in suite {int(suite.cipher_suite)}"
+            raise RuleViolation(msg, rule=Rule.KEY_PACKAGE_CIPHER_SUITE)
+        leaf = self.leaf_node
+        check_source(leaf, LeafNodeSource.KEY_PACKAGE)
+        check_lifetime(leaf, now=now, max_lifetime=max_lifetime)
+        check_contents(leaf, suite)
+        check_extension_list(self.extensions)
+        suite.check_hpke_public_key(self.init_key)
+        if self.init_key == leaf.encryption_key:
+            msg = "the key package uses one key as init key and as encryption key"
+            raise RuleViolation(msg, rule=Rule.KEY_PACKAGE_INIT_KEY)
+        check_signature(leaf, suite)
+        raw = self.encode()
+        suite.verify_with_label(
+            leaf.signature_key,
+            "KeyPackageTBS",
+            raw[: len(raw) - len(encode_opaque(self.signature))],
+            self.signature,
+            rule=Rule.KEY_PACKAGE_SIGNATURE,
+        )
+        check_credential(leaf, authenticator, now=now)
+        return VerifiedKeyPackage._of(self)
+
+
+class KeyPackageTBS(Struct):
+    """§10: what a key package's signature covers."""
+
+    version: ProtocolVersion
+    cipher_suite: CipherSuite
+    init_key: bytes
+    leaf_node: LeafNode
+    extensions: tuple[Extension, ...]
+
+
+_DOOR = object()
+
+
+class VerifiedKeyPackage:
+    """A key package that passed every check; only `KeyPackage.validate` makes one."""
+
+    __slots__ = ("key_package",)
+
+    def __init__(self, key_package: KeyPackage, door: object) -> None:
+        if door is not _DOOR:
+            msg = "a VerifiedKeyPackage comes from KeyPackage.validate alone"
+            raise TypeError(msg)
+        self.key_package = key_package
+
+    @classmethod
+    def _of(cls, key_package: KeyPackage) -> Self:
+        return cls(key_package, _DOOR)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KeyPackageBundle:
+    """A client's own key package with its private keys, kept until a Welcome for it arrives."""
+
+    key_package: KeyPackage
+    init_key: HPKEPrivateKey
+    encryption_key: HPKEPrivateKey
+    signature_key: SignaturePrivateKey
+
+    def __repr__(self) -> str:
+        return f"KeyPackageBundle({self.key_package!r}, private keys not shown)"
+
+
+def create_key_package(
+    suite: Suite,
+    signature_key: SignaturePrivateKey,
+    credential: Credential,
+    capabilities: Capabilities,
+    lifetime: Lifetime,
+    *,
+    rng: RandomSource,
+    extensions: Iterable[Extension] = (),
+    leaf_extensions: Iterable[Extension] = (),
+) -> KeyPackageBundle:
+    """Makes a key package with fresh init and encryption keys."""
+    encryption_key = suite.generate_hpke_key(rng)
+    init_key = suite.generate_hpke_key(rng)
+    leaf = LeafNodeTBS(
+        encryption_key=encryption_key.public,
+        signature_key=signature_key.public,
+        credential=credential,
+        capabilities=capabilities,
+        leaf_node_source=LeafNodeSource.KEY_PACKAGE,
+        lifetime=lifetime,
+        parent_hash=None,
+        extensions=tuple(leaf_extensions),
+    ).sign(suite, signature_key)
+    tbs = KeyPackageTBS(
+        ProtocolVersion.MLS10,
+        CipherSuite(suite.cipher_suite),
+        init_key.public,
+        leaf,
+        tuple(extensions),
+    )
+    signature = suite.sign_with_label(signature_key, "KeyPackageTBS", tbs.encode())
+    key_package = KeyPackage(
+        tbs.version, tbs.cipher_suite, tbs.init_key, leaf, tbs.extensions, signature
+    )
+    return KeyPackageBundle(key_package, init_key, encryption_key, signature_key)

@@ -1,0 +1,203 @@
+"""Leaf nodes: who a member is, with which keys, and what it supports (RFC 9420 §7.2 and §7.3).
+
+The checks here need nothing but the leaf and the place it stands in; what depends on the rest of the group is in
+`validation`. A leaf's signature covers everything before it, so what is verified is the slice that arrived.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+from coterie.errors import RuleViolation
+from coterie.mls.credential import Authenticator, Credential
+from coterie.mls.crypto import SignaturePrivateKey, Suite
+from coterie.mls.extension import (
+    MAX_CAPABILITIES,
+    Capabilities,
+    Extension,
+    RequiredCapabilities,
+    check_extension_list,
+)
+from coterie.mls.rules import Rule
+from coterie.mls.tls import Struct, Uint, When, encode_opaque
+from coterie.mls.tree_math import LeafIndex
+from coterie.mls.types import (
+    DEFAULT_EXTENSION_TYPES,
+    DEFAULT_PROPOSAL_TYPES,
+    LeafNodeSource,
+    ProtocolVersion,
+)
+
+
+class Lifetime(Struct):
+    """§7.2: from and until when the leaf may be used, in seconds since 1970."""
+
+    not_before: Annotated[int, Uint(8)]
+    not_after: Annotated[int, Uint(8)]
+
+
+class LeafNode(Struct):
+    """§7.2."""
+
+    encryption_key: bytes
+    signature_key: bytes
+    credential: Credential
+    capabilities: Capabilities
+    leaf_node_source: LeafNodeSource
+    lifetime: Annotated[Lifetime | None, When("leaf_node_source", LeafNodeSource.KEY_PACKAGE)]
+    parent_hash: Annotated[bytes | None, When("leaf_node_source", LeafNodeSource.COMMIT)]
+    extensions: tuple[Extension, ...]
+    signature: bytes
+
+    def to_be_signed(self, group_id: bytes, leaf_index: LeafIndex | int) -> bytes:
+        """The encoding of LeafNodeTBS; a key package's leaf is bound to no group and ignores the arguments."""
+        raw = self.encode()
+        signed = raw[: len(raw) - len(encode_opaque(self.signature))]
+        if self.leaf_node_source == LeafNodeSource.KEY_PACKAGE:
+            return signed
+        return signed + encode_opaque(group_id) + int(leaf_index).to_bytes(4)
+
+
+class LeafNodeTBS(Struct):
+    """§7.2: what a leaf's signature covers."""
+
+    encryption_key: bytes
+    signature_key: bytes
+    credential: Credential
+    capabilities: Capabilities
+    leaf_node_source: LeafNodeSource
+    lifetime: Annotated[Lifetime | None, When("leaf_node_source", LeafNodeSource.KEY_PACKAGE)]
+    parent_hash: Annotated[bytes | None, When("leaf_node_source", LeafNodeSource.COMMIT)]
+    extensions: tuple[Extension, ...]
+    group_id: Annotated[
+        bytes | None, When("leaf_node_source", LeafNodeSource.UPDATE, LeafNodeSource.COMMIT)
+    ] = None
+    leaf_index: Annotated[
+        LeafIndex | None,
+        Uint(4),
+        When("leaf_node_source", LeafNodeSource.UPDATE, LeafNodeSource.COMMIT),
+    ] = None
+
+    def sign(self, suite: Suite, key: SignaturePrivateKey) -> LeafNode:
+        """The leaf with its signature."""
+        signature = suite.sign_with_label(key, "LeafNodeTBS", self.encode())
+        return LeafNode(
+            encryption_key=self.encryption_key,
+            signature_key=self.signature_key,
+            credential=self.credential,
+            capabilities=self.capabilities,
+            leaf_node_source=self.leaf_node_source,
+            lifetime=self.lifetime,
+            parent_hash=self.parent_hash,
+            extensions=self.extensions,
+            signature=signature,
+        )
+
+
+class LifetimeCheck(Enum):
+    """Whether a lifetime is compared with the clock (§7.3): an old leaf must not keep anyone from joining."""
+
+    NOW = "the leaf is being added"
+    NONE = "the leaf was accepted before"
+
+
+def check_signature(
+    leaf: LeafNode, suite: Suite, group_id: bytes = b"", leaf_index: LeafIndex | int = 0
+) -> None:
+    """Raises `VerificationError` unless the leaf is signed by its own signature key (§7.3)."""
+    suite.verify_with_label(
+        leaf.signature_key,
+        "LeafNodeTBS",
+        leaf.to_be_signed(group_id, leaf_index),
+        leaf.signature,
+        rule=Rule.LEAF_SIGNATURE,
+    )
+
+
+def check_source(leaf: LeafNode, source: LeafNodeSource) -> None:
+    """Raises `RuleViolation` unless the leaf says that it comes from where it was found (§7.3)."""
+    if leaf.leaf_node_source != source:
+        msg = (
+            f"the leaf says it comes from {leaf.leaf_node_source.name}, it stands in {source.name}"
+        )
+        raise RuleViolation(msg, rule=Rule.LEAF_SOURCE)
+
+
+def check_lifetime(leaf: LeafNode, *, now: int | None, max_lifetime: int | None) -> None:
+    """Raises `RuleViolation` where a key package's lifetime is too long, or does not include `now` (§7.2, §7.3).
+
+    `now` is None where the leaf was accepted long ago, `max_lifetime` (seconds) None where no limit applies.
+    """
+    lifetime = leaf.lifetime
+    if lifetime is None:
+        return
+    total = lifetime.not_after - lifetime.not_before
+    if total < 0 or (max_lifetime is not None and total > max_lifetime):
+        msg = f"a lifetime of {total} seconds, at most {max_lifetime} are accepted"
+        raise RuleViolation(msg, rule=Rule.LEAF_LIFETIME_MAXIMUM)
+    if now is not None and not lifetime.not_before <= now <= lifetime.not_after:
+        word = "is not valid yet" if now < lifetime.not_before else "has expired"
+        msg = f"the leaf {word}: it is valid from {lifetime.not_before} to {lifetime.not_after}"
+        raise RuleViolation(msg, rule=Rule.LEAF_LIFETIME)
+
+
+def check_contents(leaf: LeafNode, suite: Suite) -> None:
+    """The checks of §7.2 and §7.3 that need the leaf alone: keys, extensions, capabilities."""
+    suite.check_hpke_public_key(leaf.encryption_key)
+    suite.check_signature_public_key(leaf.signature_key)
+    check_capabilities(leaf.capabilities, suite)
+    check_extension_list(leaf.extensions)
+    for extension in leaf.extensions:
+        if not leaf.capabilities.supports_extension(extension.extension_type):
+            msg = f"the leaf carries extension {int(extension.extension_type)} without listing it"
+            raise RuleViolation(msg, rule=Rule.LEAF_EXTENSION_UNLISTED)
+    if leaf.credential.credential_type not in leaf.capabilities.credentials:
+        msg = (
+            f"the leaf does not list its own credential type {int(leaf.credential.credential_type)}"
+        )
+        raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_UNLISTED)
+
+
+def check_capabilities(capabilities: Capabilities, suite: Suite) -> None:
+    """Raises `RuleViolation` for capabilities that no client of this suite and version may state (§7.2)."""
+    if ProtocolVersion.MLS10 not in capabilities.versions:
+        msg = "the leaf does not support the protocol version MLS 1.0"
+        raise RuleViolation(msg, rule=Rule.LEAF_VERSION)
+    if suite.cipher_suite not in capabilities.cipher_suites:
+        msg = f"the leaf does not support cipher suite {int(suite.cipher_suite)}"
+        raise RuleViolation(msg, rule=Rule.LEAF_CIPHER_SUITE)
+    listed = DEFAULT_EXTENSION_TYPES.intersection(capabilities.extensions)
+    if listed or DEFAULT_PROPOSAL_TYPES.intersection(capabilities.proposals):
+        msg = "the leaf lists a default extension or proposal type as a capability"
+        raise RuleViolation(msg, rule=Rule.CAPABILITIES_DEFAULT)
+    for values in (
+        capabilities.versions,
+        capabilities.cipher_suites,
+        capabilities.extensions,
+        capabilities.proposals,
+        capabilities.credentials,
+    ):
+        if len(values) > MAX_CAPABILITIES:
+            msg = f"a list of {len(values)} capabilities, at most {MAX_CAPABILITIES} are accepted"
+            raise RuleViolation(msg, rule=Rule.CAPABILITIES_BOUND)
+
+
+def check_required(leaf: LeafNode, required: RequiredCapabilities | None) -> None:
+    """Raises `RuleViolation` unless the leaf supports what the group requires (§7.3, §11.1)."""
+    if required is None:
+        return
+    own = leaf.capabilities
+    missing = [
+        *(f"extension {int(t)}" for t in required.extension_types if not own.supports_extension(t)),
+        *(f"proposal {int(t)}" for t in required.proposal_types if not own.supports_proposal(t)),
+        *(f"credential {int(t)}" for t in required.credential_types if t not in own.credentials),
+    ]
+    if missing:
+        msg = f"the group requires what the leaf does not support: {', '.join(missing)}"
+        raise RuleViolation(msg, rule=Rule.LEAF_REQUIRED_CAPABILITIES)
+
+
+def check_credential(leaf: LeafNode, authenticator: Authenticator, *, now: int | None) -> None:
+    """Asks the application's Authentication Service; raises its `VerificationError` (§5.3.1)."""
+    authenticator.authenticate(leaf.credential, leaf.signature_key, now=now)

@@ -1,0 +1,116 @@
+"""What a joiner checks of the shape of a tree that somebody else gives it (RFC 9420 §7.9.2, §12.4.3.1).
+
+Strategy: one walk from the root. A node D can vouch for exactly one parent, its nearest ancestor that is not blank, so
+every node is compared once and the work is linear in the tree (times its depth where there are unmerged leaves).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from coterie.errors import RuleViolation
+from coterie.mls.crypto import Suite
+from coterie.mls.leaf_node import LeafNode
+from coterie.mls.ratchet_tree.structs import ParentNode
+from coterie.mls.ratchet_tree.subtree import Subtree
+from coterie.mls.ratchet_tree.tree import RatchetTree, parent_hash_input
+from coterie.mls.rules import Rule
+
+
+def verify_structure(tree: RatchetTree) -> None:
+    """Raises `RuleViolation` unless every parent's unmerged leaves are what they may be (§7.1, §12.4.3.1)."""
+    for parent in tree.parents():
+        node = parent.node
+        assert isinstance(node, ParentNode)
+        unmerged = node.unmerged_leaves
+        if any(a >= b for a, b in zip(unmerged, unmerged[1:], strict=False)):
+            msg = f"the unmerged leaves of {parent.index!r} are not in ascending order"
+            raise RuleViolation(msg, rule=Rule.UNMERGED_ORDER)
+        for leaf in unmerged:
+            _check_unmerged(parent, leaf)
+
+
+def _check_unmerged(parent: Subtree, leaf: int) -> None:
+    if not parent.covers(leaf):
+        msg = f"{parent.index!r} has leaf {int(leaf)} as unmerged, which is not below it"
+        raise RuleViolation(msg, rule=Rule.UNMERGED_DESCENDANT)
+    if parent.leaf_at(leaf) is None:
+        msg = f"{parent.index!r} has leaf {int(leaf)} as unmerged, which is blank"
+        raise RuleViolation(msg, rule=Rule.UNMERGED_BLANK)
+    below = parent
+    while below.level > 1:
+        below = below.left if leaf < below.right_start else below.right
+        node = below.node
+        if isinstance(node, ParentNode):
+            # What is further down is checked when this node's own list is.
+            place = bisect_left(node.unmerged_leaves, leaf)
+            if node.unmerged_leaves[place : place + 1] != (leaf,):
+                msg = f"leaf {int(leaf)} is unmerged at {parent.index!r} and not at {below.index!r}"
+                raise RuleViolation(msg, rule=Rule.UNMERGED_INTERMEDIATE)
+            return
+
+
+def verify_parent_hashes(tree: RatchetTree) -> None:
+    """Raises `RuleViolation` unless some node below vouches for every parent (§7.9.2)."""
+    vouched: set[int] = set()
+    stack: list[tuple[Subtree, Subtree | None, bool]] = [(tree.root, None, False)]
+    while stack:
+        at, above, on_right = stack.pop()
+        node = at.node
+        if node is not None and above is not None:
+            child, sibling = (above.right, above.left) if on_right else (above.left, above.right)
+            if _vouches(tree.suite, at, above, child, sibling):
+                vouched.add(above.index)
+        if at.level and not at.is_blank:
+            if node is None:
+                stack += ((at.left, above, on_right), (at.right, above, on_right))
+            else:
+                stack += ((at.left, at, False), (at.right, at, True))
+    for parent in tree.parents():
+        if parent.index not in vouched:
+            msg = f"no node below {parent.index!r} carries its parent hash"
+            raise RuleViolation(msg, rule=Rule.PARENT_HASH)
+
+
+def _vouches(suite: Suite, at: Subtree, parent: Subtree, child: Subtree, sibling: Subtree) -> bool:
+    """Whether the node `at`, below `child`, has the hash of `parent` as its parent hash."""
+    node, above = at.node, parent.node
+    assert isinstance(above, ParentNode)
+    assert isinstance(node, LeafNode | ParentNode)
+    if not node.parent_hash:
+        return False
+    unmerged = _below(above.unmerged_leaves, child)
+    if child.resolution_size != 1 + len(unmerged):
+        return False
+    rest = [t.start for t in child.resolution() if t is not at]
+    if any(t.level for t in child.resolution() if t is not at) or sorted(rest) != list(unmerged):
+        return False
+    original = without_leaves(sibling, _below(above.unmerged_leaves, sibling))
+    expected = suite.hash(
+        parent_hash_input(above.encryption_key, above.parent_hash, original.tree_hash(suite))
+    )
+    return node.parent_hash == expected
+
+
+def _below(leaves: Sequence[int], tree: Subtree) -> Sequence[int]:
+    return leaves[bisect_left(leaves, tree.start) : bisect_left(leaves, tree.start + tree.size)]
+
+
+def without_leaves(tree: Subtree, leaves: Sequence[int]) -> Subtree:
+    """The subtree as it was before the sorted leaves were added: blank, and unmerged nowhere (§7.9)."""
+    if not leaves:
+        return tree
+    if tree.level == 0:
+        return Subtree.blank(0, tree.start)
+    middle = bisect_left(leaves, tree.right_start)
+    node = tree.node
+    if isinstance(node, ParentNode):
+        dropped = set(leaves)
+        kept = tuple(leaf for leaf in node.unmerged_leaves if leaf not in dropped)
+        node = ParentNode(node.encryption_key, node.parent_hash, kept)
+    return Subtree.parent(
+        node,  # type: ignore[arg-type]
+        without_leaves(tree.left, leaves[:middle]),
+        without_leaves(tree.right, leaves[middle:]),
+    )

@@ -1,0 +1,442 @@
+"""The ratchet tree that a group has in one epoch (RFC 9420 §4, §7.4-§7.9, §12.3): a value that is never changed.
+
+Every operation returns another tree that shares all unchanged subtrees with this one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from coterie.errors import DecodeError, RuleViolation
+from coterie.mls.crypto import Suite
+from coterie.mls.leaf_node import LeafNode
+from coterie.mls.ratchet_tree.structs import ParentHashInput, ParentNode
+from coterie.mls.ratchet_tree.subtree import NODE_PREFIX, NodeStore, StoredChild, Subtree
+from coterie.mls.rules import Rule
+from coterie.mls.tls import decode_varint, encode_opaque
+from coterie.mls.tree_math import LeafIndex, NodeIndex, tree_depth
+
+MAX_LEAVES = 1 << 24
+"""The largest tree that is read: 16,777,216 leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathNode:
+    """A node of a filtered direct path (§4.1.2) with the child of it that is on the copath."""
+
+    index: NodeIndex
+    level: int
+    sibling: Subtree
+
+
+class RatchetTree:
+    """A tree of members' leaves and of parents; immutable."""
+
+    __slots__ = ("root", "suite")
+
+    def __init__(self, suite: Suite, root: Subtree) -> None:
+        self.suite = suite
+        self.root = root
+
+    @classmethod
+    def of_one(cls, suite: Suite, leaf_node: LeafNode) -> RatchetTree:
+        """The tree of a new group: one leaf."""
+        return cls(suite, Subtree.leaf(0, leaf_node))
+
+    @classmethod
+    def stored(cls, suite: Suite, level: int, root: StoredChild, store: NodeStore) -> RatchetTree:
+        """A tree whose nodes come out of a store one by one, when they are needed."""
+        return cls(suite, Subtree.stored(level, 0, root, store))
+
+    # -- what it is
+
+    @property
+    def leaf_count(self) -> int:
+        """How many leaves there is room for: a power of two."""
+        return self.root.size
+
+    @property
+    def member_count(self) -> int:
+        """How many leaves are not blank."""
+        return self.root.members
+
+    def tree_hash(self) -> bytes:
+        """The hash of the whole tree (§7.8)."""
+        return self.root.tree_hash(self.suite)
+
+    def leaf(self, index: LeafIndex | int) -> LeafNode | None:
+        """The leaf node of a member; None where the leaf is blank or outside the tree."""
+        return self.root.leaf_at(index) if 0 <= index < self.leaf_count else None
+
+    def member(self, index: LeafIndex | int, *, rule: str) -> LeafNode:
+        """The leaf node of a member; raises `RuleViolation` under the given rule where there is none."""
+        leaf = self.leaf(index)
+        if leaf is None:
+            msg = f"there is no member at leaf {int(index)}"
+            raise RuleViolation(msg, rule=rule)
+        return leaf
+
+    def members(self) -> Iterator[tuple[LeafIndex, LeafNode]]:
+        """Every member, left to right."""
+        return self.root.members_below()
+
+    def node(self, index: NodeIndex) -> LeafNode | ParentNode | None:
+        """The node at a place of the array form; None where it is blank."""
+        return self.root.at(index.level(), index.first_leaf()).node
+
+    def parents(self) -> Iterator[Subtree]:
+        """Every parent that is not blank."""
+        stack = [self.root]
+        while stack:
+            tree = stack.pop()
+            if tree.level and not tree.is_blank:
+                if tree.node is not None:
+                    yield tree
+                stack += (tree.right, tree.left)
+
+    def direct_path(self, leaf: LeafIndex | int) -> list[tuple[Subtree, Subtree]]:
+        """The nodes above a leaf, lowest first, each with its child on the copath."""
+        path = []
+        tree = self.root
+        while tree.level:
+            if leaf < tree.right_start:
+                path.append((tree, tree.right))
+                tree = tree.left
+            else:
+                path.append((tree, tree.left))
+                tree = tree.right
+        path.reverse()
+        return path
+
+    def filtered_direct_path(self, leaf: LeafIndex | int) -> list[PathNode]:
+        """The direct path without nodes whose copath child has an empty resolution (§4.1.2), lowest first."""
+        return [
+            PathNode(tree.index, tree.level, sibling)
+            for tree, sibling in self.direct_path(leaf)
+            if sibling.resolution_size
+        ]
+
+    def leftmost_blank(self) -> LeafIndex:
+        """Where the next member goes: the first blank leaf, or the first one right of a full tree (§7.7)."""
+        return next(self.root.blank_leaves(), LeafIndex(self.leaf_count))
+
+    def blank_positions(self, count: int) -> list[LeafIndex]:
+        """Where the next `count` members go, in order."""
+        found: list[LeafIndex] = []
+        for leaf in self.root.blank_leaves():
+            if len(found) == count:
+                return found
+            found.append(leaf)
+        start = self.leaf_count
+        return found + [LeafIndex(start + n) for n in range(count - len(found))]
+
+    # -- changes
+
+    def with_leaves(self, leaves: Mapping[int, LeafNode | None]) -> RatchetTree:
+        """Applies Updates and Removes (§12.1.2, §12.1.3): sets leaves or blanks them, blanks the paths above."""
+        if not leaves:
+            return self
+        return RatchetTree(self.suite, _replace(self.root, sorted(leaves), leaves)).truncated()
+
+    def with_added(self, leaves: Sequence[LeafNode]) -> tuple[RatchetTree, list[LeafIndex]]:
+        """Applies Adds in order (§12.1.1); returns the tree and where the new members are."""
+        positions = self.blank_positions(len(leaves))
+        if not positions:
+            return self, positions
+        tree = self.extended(positions[-1] + 1)
+        return RatchetTree(self.suite, _add(tree.root, positions, leaves)), positions
+
+    def extended(self, leaf_count: int) -> RatchetTree:
+        """The tree doubled until it has room for `leaf_count` leaves (§7.7)."""
+        root = self.root
+        while root.size < leaf_count:
+            root = Subtree.parent(None, root, Subtree.blank(root.level, root.size))
+        return self if root is self.root else RatchetTree(self.suite, root)
+
+    def truncated(self) -> RatchetTree:
+        """The tree without right halves that have no member (§7.7)."""
+        root = self.root
+        while root.level and root.right.members == 0:
+            root = root.left
+        return self if root is self.root else RatchetTree(self.suite, root)
+
+    def with_path(
+        self, leaf: LeafIndex, leaf_node: LeafNode, nodes: Mapping[NodeIndex, ParentNode]
+    ) -> RatchetTree:
+        """Replaces a leaf and its direct path (§7.5): nodes that are not given are blanked."""
+        tree = Subtree.leaf(leaf, leaf_node)
+        for above, sibling in self.direct_path(leaf):
+            node = nodes.get(above.index)
+            if sibling.start < tree.start:
+                tree = Subtree.parent(node, sibling, tree)
+            else:
+                tree = Subtree.parent(node, tree, sibling)
+        return RatchetTree(self.suite, tree)
+
+    def path_parents(
+        self, path: Sequence[PathNode], keys: Sequence[bytes]
+    ) -> tuple[dict[NodeIndex, ParentNode], bytes]:
+        """The parent nodes of an UpdatePath with these keys, and the parent hash of its leaf (§7.9)."""
+        nodes: dict[NodeIndex, ParentNode] = {}
+        parent_hash = b""
+        for place, key in zip(reversed(path), reversed(keys), strict=True):
+            nodes[place.index] = ParentNode(key, parent_hash, ())
+            parent_hash = self.suite.hash(
+                parent_hash_input(key, parent_hash, place.sibling.tree_hash(self.suite))
+            )
+        return nodes, parent_hash
+
+    # -- encryption
+
+    def recipients(self, sibling: Subtree, new: Sequence[int]) -> Iterator[bytes]:
+        """The public keys to which a path secret for the node above `sibling` is sealed, in order (§7.6)."""
+        fresh = set(new)
+        for tree in sibling.resolution():
+            if tree.level or tree.start not in fresh:
+                yield tree.node.encryption_key  # type: ignore[union-attr]
+
+    # -- bytes
+
+    def encode(self) -> bytes:
+        """The vector `optional<Node> ratchet_tree<V>` (§12.4.3.3)."""
+        last = 2 * self.root.rightmost_member()
+        parts: list[bytes] = []
+        _write(self.root, parts, last)
+        return encode_opaque(b"".join(parts))
+
+    def new_nodes(self, old: RatchetTree | None) -> Iterator[Subtree]:
+        """The nodes that this tree has and `old` has not; nothing is looked at below shared subtrees."""
+        known = [] if old is None else _roots(old.root, self.root)
+        yield from _difference(self.root, known)
+
+    def store_changes(self, old: RatchetTree | None) -> tuple[dict[bytes, bytes], set[bytes]]:
+        """What a store that has `old` must add and may drop to have this tree: O(log n) after one commit."""
+        suite = self.suite
+        puts = {
+            NODE_PREFIX + tree.tree_hash(suite): tree.stored_value(suite)
+            for tree in self.new_nodes(old)
+        }
+        if old is None:
+            return puts, set()
+        drops = {NODE_PREFIX + tree.tree_hash(suite) for tree in old.new_nodes(self)}
+        return puts, drops - puts.keys()
+
+
+def ciphertext_position(
+    sibling: Subtree, leaf: LeafIndex, held: Mapping[NodeIndex, object], new: Sequence[int]
+) -> tuple[int, NodeIndex]:
+    """Which ciphertext for the resolution of `sibling` a member below it can open, and with which node's key.
+
+    `held` are the nodes whose private keys the member has, `new` the sorted leaves that were added by the same
+    Commit and get no ciphertext (§7.6). Counts along one path instead of listing the resolution.
+    """
+    offset, tree = 0, sibling
+    while True:
+        node = tree.node
+        if node is not None and (tree.level == 0 or tree.index in held):
+            return offset, tree.index
+        if node is not None:
+            unmerged = node.unmerged_leaves  # type: ignore[union-attr]
+            before = unmerged[: bisect_left(unmerged, leaf)]
+            return offset + 1 + len(before) - count_in(new, before), leaf.node()
+        if leaf < tree.right_start:
+            tree = tree.left
+        else:
+            left = tree.left
+            offset += left.resolution_size - count_below(new, left)
+            tree = tree.right
+
+
+def parent_hash_input(key: bytes, parent_hash: bytes, sibling_hash: bytes) -> bytes:
+    """The encoding of ParentHashInput (§7.9)."""
+    return ParentHashInput(key, parent_hash, sibling_hash).encode()
+
+
+def count_below(leaves: Sequence[int], tree: Subtree) -> int:
+    """How many of the sorted leaves are below a subtree."""
+    return bisect_left(leaves, tree.start + tree.size) - bisect_left(leaves, tree.start)
+
+
+def count_in(leaves: Sequence[int], among: Iterable[int]) -> int:
+    """How many of `among` are in the sorted leaves."""
+    count = 0
+    for leaf in among:
+        place = bisect_left(leaves, leaf)
+        count += place < len(leaves) and leaves[place] == leaf
+    return count
+
+
+def _replace(tree: Subtree, order: Sequence[int], leaves: Mapping[int, LeafNode | None]) -> Subtree:
+    if tree.level == 0:
+        leaf = leaves[order[0]]
+        return Subtree.blank(0, tree.start) if leaf is None else Subtree.leaf(tree.start, leaf)
+    middle = bisect_left(order, tree.right_start)
+    left = _replace(tree.left, order[:middle], leaves) if middle else tree.left
+    right = _replace(tree.right, order[middle:], leaves) if middle < len(order) else tree.right
+    return Subtree.parent(None, left, right)
+
+
+def _add(tree: Subtree, positions: Sequence[LeafIndex], leaves: Sequence[LeafNode]) -> Subtree:
+    if tree.level == 0:
+        return Subtree.leaf(tree.start, leaves[0])
+    middle = bisect_left(positions, tree.right_start)
+    left, right, node = tree.left, tree.right, tree.node
+    if middle:
+        left = _add(left, positions[:middle], leaves[:middle])
+    if middle < len(positions):
+        right = _add(right, positions[middle:], leaves[middle:])
+    if isinstance(node, ParentNode):
+        unmerged = tuple(sorted({*node.unmerged_leaves, *positions}))
+        node = ParentNode(node.encryption_key, node.parent_hash, unmerged)
+    return Subtree.parent(node, left, right)  # type: ignore[arg-type]
+
+
+def _write(tree: Subtree, parts: list[bytes], last: int) -> None:
+    first = 2 * tree.start
+    if first > last:
+        return
+    if tree.is_blank:
+        parts.append(bytes(min(2 * tree.size - 1, last - first + 1)))
+    elif tree.level == 0:
+        parts.append(b"\x01\x01" + tree.node.encode())  # type: ignore[union-attr]
+    else:
+        _write(tree.left, parts, last)
+        if tree.index <= last:
+            parts.append(b"\x00" if tree.node is None else b"\x01\x02" + tree.node.encode())
+        _write(tree.right, parts, last)
+
+
+def _roots(old: Subtree, new: Subtree) -> list[Subtree]:
+    """The parts of the old tree that lie where the new one does, whichever is larger."""
+    parts = []
+    while old.level > new.level:
+        old = old.left
+    parts.append(old)
+    return parts
+
+
+def _difference(new: Subtree, known: list[Subtree]) -> Iterator[Subtree]:
+    """The stored nodes of `new` that are not in the old subtree at the same place."""
+    stack: list[tuple[Subtree, Subtree | None]] = [(new, known[0] if known else None)]
+    while stack:
+        tree, old = stack.pop()
+        if tree is old or tree.is_blank or _same_stored(tree, old):
+            continue
+        yield tree
+        if tree.level == 0:
+            continue
+        if old is None or old.level < tree.level:
+            stack += ((tree.right, None), (tree.left, old))
+        elif old.is_blank:
+            stack += ((tree.right, None), (tree.left, None))
+        else:
+            stack += ((tree.right, old.right), (tree.left, old.left))
+
+
+def _same_stored(tree: Subtree, old: Subtree | None) -> bool:
+    """Whether both are one node that was never looked into."""
+    return (
+        old is not None
+        and tree.level == old.level
+        and tree._hash is not None
+        and tree._hash == old._hash
+    )
+
+
+class UnverifiedTree:
+    """A ratchet tree as it arrived: nothing about it is known but that it decodes.
+
+    `verified` in `validation` turns it into a `RatchetTree`.
+    """
+
+    __slots__ = ("_root", "suite")
+
+    def __init__(self, suite: Suite, root: Subtree) -> None:
+        self.suite = suite
+        self._root = root
+
+    @classmethod
+    def decode(cls, data: bytes, suite: Suite) -> UnverifiedTree:
+        """Reads `optional<Node> ratchet_tree<V>`; raises `DecodeError` or `RuleViolation` (§12.4.3.3)."""
+        length, start = decode_varint(data, 0)
+        if start + length != len(data):
+            msg = f"the tree has {length} bytes, {len(data) - start} are there"
+            rule = Rule.TRAILING_BYTES if start + length < len(data) else Rule.TRUNCATED
+            raise DecodeError(msg, rule=rule)
+        return cls(suite, _assemble(_read_nodes(data, start)))
+
+    def trust(self) -> RatchetTree:
+        """The tree without any check: for tests, and for what this client verified and stored itself."""
+        return RatchetTree(self.suite, self._root)
+
+
+def _read_nodes(data: bytes, pos: int) -> list[LeafNode | ParentNode | None]:
+    nodes: list[LeafNode | ParentNode | None] = []
+    append, end = nodes.append, len(data)
+    leaf_decode, parent_decode = LeafNode._decode, ParentNode._decode
+    node: LeafNode | ParentNode
+    try:
+        while pos < end:
+            present = data[pos]
+            if present == 0:
+                append(None)
+                pos += 1
+                continue
+            kind, odd = data[pos + 1], len(nodes) & 1
+            if present != 1:
+                msg = f"ratchet_tree: presence octet {present}, must be 0 or 1"
+                raise DecodeError(msg, rule=Rule.PRESENCE_OCTET)
+            if kind != 1 + odd:
+                _refuse_kind(kind, len(nodes))
+            node, pos = (parent_decode if odd else leaf_decode)(data, pos + 2, end)
+            append(node)
+    except IndexError:
+        raise DecodeError("the ratchet tree ends in a node", rule=Rule.TRUNCATED) from None
+    return nodes
+
+
+def _refuse_kind(kind: int, index: int) -> None:
+    if kind not in {1, 2}:
+        raise DecodeError(f"NodeType has no value {kind}", rule=Rule.ENUM_VALUE)
+    msg = f"node {index} of the tree is a {'leaf' if kind == 1 else 'parent'}, by its place it is none"
+    raise RuleViolation(msg, rule=Rule.TREE_NODE_PARITY)
+
+
+def _assemble(nodes: list[LeafNode | ParentNode | None]) -> Subtree:
+    if not nodes or nodes[-1] is None:
+        msg = "a ratchet tree must end with a node that is not blank"
+        raise RuleViolation(msg, rule=Rule.TREE_TRAILING_BLANK)
+    depth = tree_depth((len(nodes) + 1) // 2 + (0 if len(nodes) & 1 else 1))
+    if len(nodes) > 2 * MAX_LEAVES:
+        msg = f"a tree of {len(nodes)} nodes, at most {2 * MAX_LEAVES} are read"
+        raise RuleViolation(msg, rule=Rule.TREE_SIZE)
+    level: list[Subtree] = [
+        Subtree.blank(0, i) if node is None else Subtree.leaf(i, node)  # type: ignore[arg-type]
+        for i, node in enumerate(nodes[::2])
+    ]
+    for height in range(1, depth + 1):
+        level = _next_level(level, nodes, height)
+    return level[0]
+
+
+def _next_level(
+    below: list[Subtree], nodes: list[LeafNode | ParentNode | None], height: int
+) -> list[Subtree]:
+    """One level of parents; `below` may end early, where everything to the right is blank."""
+    above = []
+    step, offset, half = 1 << (height + 1), (1 << height) - 1, height - 1
+    for i in range(0, len(below), 2):
+        index = (i // 2) * step + offset
+        node = nodes[index] if index < len(nodes) else None
+        left = below[i]
+        if i + 1 < len(below):
+            right = below[i + 1]
+        else:
+            right = Subtree.blank(half, (i + 1) << half)
+        if node is None and left.is_blank and right.is_blank:
+            above.append(Subtree.blank(height, left.start))
+        else:
+            above.append(Subtree.parent(node, left, right))  # type: ignore[arg-type]
+    return above

@@ -1,0 +1,316 @@
+"""The secret tree: a key and a nonce for every message of an epoch (RFC 9420 §9).
+
+Strategy: secrets are derived when a leaf first sends or receives, from the lowest ancestor that is still held down to
+that leaf only; what was derived from is gone in the same step (§9.2). Opening a message works in two halves, because a
+generation must not be consumed by bytes that turn out to be junk: `find` derives without changing anything, `consume`
+changes. All changes are collected under the names under which they are stored, so that a step stores what it touched.
+
+Bounds: a receiver derives at most `max_forward` generations ahead for one message, and keeps at most `max_skipped`
+keys of messages that have not come yet, for `max_skipped_age` seconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated
+
+from coterie.errors import DecryptionError, StateError
+from coterie.mls.crypto import Suite
+from coterie.mls.rules import Rule
+from coterie.mls.secret import Secret
+from coterie.mls.tls import Struct, Uint
+from coterie.mls.tree_math import LeafIndex, NodeIndex, node_at, root, tree_depth
+
+
+class RatchetKind(IntEnum):
+    """The two ratchets of a leaf (§9.1)."""
+
+    HANDSHAKE = 0
+    APPLICATION = 1
+
+    @property
+    def label(self) -> str:
+        """Its name in the key schedule."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class RatchetLimits:
+    """Bounds of a receiver's ratchets."""
+
+    max_forward: int = 1000
+    """How many generations at once a message may be ahead."""
+    max_skipped: int = 2000
+    """How many keys of skipped messages are kept, over all senders of an epoch; the oldest go first."""
+    max_skipped_age: int = 7 * 24 * 3600
+    """For how many seconds a skipped key is kept."""
+    max_sent: int = 1 << 20
+    """How many messages of a kind one member sends in an epoch (AEAD limits, §6.3.1)."""
+
+
+class StoredRatchet(Struct):
+    """A ratchet as it is stored: the next generation and its secret."""
+
+    generation: Annotated[int, Uint(8)]
+    secret: Secret
+
+
+class StoredSkipped(Struct):
+    """A skipped key as it is stored."""
+
+    key: Secret
+    nonce: Secret
+    since: Annotated[int, Uint(8)]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MessageKey:
+    """The key and nonce of one generation, found but not consumed."""
+
+    leaf: LeafIndex
+    kind: RatchetKind
+    generation: int
+    key: Secret
+    nonce: Secret
+    advanced: tuple[int, Secret] | None
+    """The ratchet after it, None where a skipped key was found."""
+    passed: tuple[tuple[int, Secret, Secret], ...]
+    """Generation, key and nonce of what was skipped on the way."""
+
+    def __repr__(self) -> str:
+        return f"MessageKey({self.leaf!r}, {self.kind.label}, generation {self.generation})"
+
+
+SkippedName = tuple[int, RatchetKind, int]
+RatchetName = tuple[int, RatchetKind]
+
+
+class SecretTree:
+    """The secret tree of one epoch, with one mutable owner."""
+
+    __slots__ = ("_changed", "_depth", "_nodes", "_ratchets", "_skipped", "limits", "suite")
+
+    def __init__(self, suite: Suite, leaf_count: int, limits: RatchetLimits | None = None) -> None:
+        self.suite = suite
+        self.limits = limits or RatchetLimits()
+        self._depth = tree_depth(leaf_count)
+        self._nodes: dict[NodeIndex, Secret] = {}
+        self._ratchets: dict[RatchetName, tuple[int, Secret]] = {}
+        self._skipped: OrderedDict[SkippedName, tuple[Secret, Secret, int]] = OrderedDict()
+        self._changed: set[bytes] = set()
+
+    @classmethod
+    def of_epoch(
+        cls,
+        suite: Suite,
+        leaf_count: int,
+        encryption_secret: Secret,
+        limits: RatchetLimits | None = None,
+    ) -> SecretTree:
+        """The tree of a new epoch, rooted in its encryption secret."""
+        tree = cls(suite, leaf_count, limits)
+        index = root(leaf_count)
+        tree._nodes[index] = encryption_secret
+        tree._changed.add(_node_name(index))
+        return tree
+
+    # -- sending and receiving
+
+    def next_sending(self, leaf: LeafIndex, kind: RatchetKind) -> MessageKey:
+        """Takes the next generation of the own ratchet; it is burnt at once (§9.2).
+
+        Raises `StateError` when the epoch's limit is reached.
+        """
+        generation, secret = self._ratchet(leaf, kind)
+        if generation >= self.limits.max_sent:
+            msg = f"{generation} messages were sent in this epoch, which is its limit: commit first"
+            raise StateError(msg)
+        found = self._step(leaf, kind, generation, secret, ())
+        self.consume(found, 0)
+        return found
+
+    def find(self, leaf: LeafIndex, kind: RatchetKind, generation: int) -> MessageKey:
+        """The key of a received generation, without consuming it.
+
+        Raises `DecryptionError` where it was consumed or evicted, or is too far ahead.
+        """
+        skipped = self._skipped.get((leaf, kind, generation))
+        if skipped is not None:
+            return MessageKey(leaf, kind, generation, skipped[0], skipped[1], None, ())
+        present, secret = self._ratchet(leaf, kind)
+        if generation < present:
+            msg = f"the key of generation {generation} of leaf {int(leaf)} is used or was given up"
+            raise DecryptionError(msg, rule=Rule.GENERATION_USED)
+        if generation - present > self.limits.max_forward:
+            msg = (
+                f"generation {generation} of leaf {int(leaf)} is {generation - present} ahead, "
+                f"at most {self.limits.max_forward} are skipped"
+            )
+            raise DecryptionError(msg, rule=Rule.GENERATION_FORWARD)
+        passed = []
+        suite = self.suite
+        for step in range(present, generation):
+            passed.append((step, *self._key_and_nonce(secret, step)))
+            secret = suite.derive_tree_secret(secret, "secret", step, suite.hash_length)
+        return self._step(leaf, kind, generation, secret, tuple(passed))
+
+    def consume(self, found: MessageKey, now: int) -> None:
+        """Gives up the key for good, and keeps those that were skipped on the way (§9.2)."""
+        name = (found.leaf, found.kind)
+        if found.advanced is None:
+            self._forget((*name, found.generation))
+        else:
+            if name not in self._ratchets:
+                self._settle(found.leaf)
+            self._ratchets[name] = found.advanced
+            self._changed.add(_ratchet_name(name))
+            for generation, key, nonce in found.passed:
+                self._skipped[(*name, generation)] = (key, nonce, now)
+                self._changed.add(_skipped_name((*name, generation)))
+        self.evict(now)
+
+    def evict(self, now: int) -> None:
+        """Gives up skipped keys that are too many or too old."""
+        limits = self.limits
+        while self._skipped:
+            name, (_, _, since) = next(iter(self._skipped.items()))
+            if len(self._skipped) <= limits.max_skipped and now - since <= limits.max_skipped_age:
+                return
+            self._forget(name)
+
+    def generation(self, leaf: LeafIndex, kind: RatchetKind) -> int:
+        """The next generation of a ratchet."""
+        return self._ratchets.get((leaf, kind), (0, b""))[0]
+
+    def _step(
+        self,
+        leaf: LeafIndex,
+        kind: RatchetKind,
+        generation: int,
+        secret: Secret,
+        passed: tuple[tuple[int, Secret, Secret], ...],
+    ) -> MessageKey:
+        suite = self.suite
+        key, nonce = self._key_and_nonce(secret, generation)
+        after = suite.derive_tree_secret(secret, "secret", generation, suite.hash_length)
+        return MessageKey(leaf, kind, generation, key, nonce, (generation + 1, after), passed)
+
+    def _key_and_nonce(self, secret: Secret, generation: int) -> tuple[Secret, Secret]:
+        suite = self.suite
+        return (
+            suite.derive_tree_secret(secret, "key", generation, suite.key_length),
+            suite.derive_tree_secret(secret, "nonce", generation, suite.nonce_length),
+        )
+
+    # -- from the root to a leaf
+
+    def _ratchet(self, leaf: LeafIndex, kind: RatchetKind) -> tuple[int, Secret]:
+        """The next generation of a ratchet and its secret, derived from the tree if need be; changes nothing."""
+        held = self._ratchets.get((leaf, kind))
+        if held is not None:
+            return held
+        secret = self._leaf_secret(leaf)[0]
+        suite = self.suite
+        return 0, suite.expand_with_label(secret, kind.label, b"", suite.hash_length)
+
+    def _leaf_secret(self, leaf: LeafIndex) -> tuple[Secret, dict[NodeIndex, Secret]]:
+        level = 0
+        while level <= self._depth and node_at(level, leaf) not in self._nodes:
+            level += 1
+        if level > self._depth:
+            msg = f"no secret of leaf {int(leaf)} is held in this epoch"
+            raise DecryptionError(msg, rule=Rule.GENERATION_USED)
+        secret = self._nodes[node_at(level, leaf)]
+        siblings: dict[NodeIndex, Secret] = {}
+        length = self.suite.hash_length
+        while level:
+            level -= 1
+            on_right = leaf >> level & 1
+            left = self.suite.expand_with_label(secret, "tree", b"left", length)
+            right = self.suite.expand_with_label(secret, "tree", b"right", length)
+            siblings[node_at(level, (leaf >> level ^ 1) << level)] = left if on_right else right
+            secret = right if on_right else left
+        return secret, siblings
+
+    def _settle(self, leaf: LeafIndex) -> None:
+        """Replaces the secrets above a leaf by those beside its path and its two ratchets (§9.2)."""
+        secret, siblings = self._leaf_secret(leaf)
+        for level in range(self._depth + 1):
+            if self._nodes.pop(node_at(level, leaf), None) is not None:
+                self._changed.add(_node_name(node_at(level, leaf)))
+        for index, value in siblings.items():
+            self._nodes[index] = value
+            self._changed.add(_node_name(index))
+        for each in RatchetKind:
+            value = self.suite.expand_with_label(secret, each.label, b"", self.suite.hash_length)
+            self._ratchets[(leaf, each)] = (0, value)
+            self._changed.add(_ratchet_name((leaf, each)))
+
+    def _forget(self, name: SkippedName) -> None:
+        del self._skipped[name]
+        self._changed.add(_skipped_name(name))
+
+    # -- storage
+
+    def take_changes(self) -> dict[bytes, bytes | None]:
+        """What changed since the last call, by name; None for what is gone."""
+        changes = {name: self._stored(name) for name in self._changed}
+        self._changed.clear()
+        return changes
+
+    def _stored(self, name: bytes) -> bytes | None:
+        kind, numbers = name[:1], [int(n) for n in name[1:].split(b".")]
+        if kind == b"n":
+            secret = self._nodes.get(NodeIndex(numbers[0]))
+            return None if secret is None else bytes(secret)
+        ratchet = (numbers[0], RatchetKind(numbers[1]))
+        if kind == b"r":
+            held = self._ratchets.get(ratchet)
+            return None if held is None else StoredRatchet(*held).encode()
+        skipped = self._skipped.get((*ratchet, numbers[2]))
+        return None if skipped is None else StoredSkipped(*skipped).encode()
+
+    def load(self, stored: Iterator[tuple[bytes, bytes]]) -> None:
+        """Fills the tree with what `take_changes` gave, in any order."""
+        skipped: list[tuple[int, SkippedName, tuple[Secret, Secret, int]]] = []
+        for name, value in stored:
+            kind, numbers = name[:1], [int(n) for n in name[1:].split(b".")]
+            if kind == b"n":
+                self._nodes[NodeIndex(numbers[0])] = Secret(value)
+            elif kind == b"r":
+                ratchet = StoredRatchet.decode(value)
+                self._ratchets[(numbers[0], RatchetKind(numbers[1]))] = (
+                    ratchet.generation,
+                    ratchet.secret,
+                )
+            else:
+                one = StoredSkipped.decode(value)
+                full = (numbers[0], RatchetKind(numbers[1]), numbers[2])
+                skipped.append((one.since, full, (one.key, one.nonce, one.since)))
+        for _, full, entry in sorted(skipped, key=lambda s: (s[0], s[1])):
+            self._skipped[full] = entry
+
+    def held(self) -> Iterator[tuple[str, Secret]]:
+        """Every secret that is held, with what it is (for `secrets_held`)."""
+        for index, secret in self._nodes.items():
+            yield f"secret tree {index!r}", secret
+        for (leaf, kind), (generation, secret) in self._ratchets.items():
+            yield f"{kind.label} ratchet of leaf {leaf} from generation {generation}", secret
+        for (leaf, kind, generation), (key, nonce, _) in self._skipped.items():
+            yield f"skipped {kind.label} key {generation} of leaf {leaf}", key
+            yield f"skipped {kind.label} nonce {generation} of leaf {leaf}", nonce
+
+
+def _node_name(index: NodeIndex) -> bytes:
+    return b"n%d" % index
+
+
+def _ratchet_name(name: RatchetName) -> bytes:
+    return b"r%d.%d" % name
+
+
+def _skipped_name(name: SkippedName) -> bytes:
+    return b"s%d.%d.%d" % name

@@ -1,0 +1,187 @@
+"""What is known of all members at once, without looking at each (RFC 9420 §7.3, §11.1, §12.2).
+
+Which keys and clients a tree has, and how many members support each extension, proposal and credential type: counters
+under short names, which change by as many entries as leaves and parents do. A group keeps them for the epoch that it
+adopted; an epoch that is only staged has an `IndexView`: the same counters and what would be added to them.
+
+Names start with a letter: `e` encryption key, `s` signature key, `m` client, `x` extension type, `p` proposal type,
+`c` credential type in the capabilities, `u` credential type in use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from coterie.mls.credential import Authenticator
+from coterie.mls.leaf_node import LeafNode
+from coterie.mls.ratchet_tree import NodeStore, RatchetTree, Subtree
+
+INDEX_PREFIX = b"i/"
+"""Stored counters have this before their name; the value is decimal digits."""
+
+_IN_USE = b"u"
+
+
+def encryption_key_name(key: bytes) -> bytes:
+    """The name of an HPKE public key."""
+    return b"e" + key
+
+
+def signature_key_name(key: bytes) -> bytes:
+    """The name of a signature key."""
+    return b"s" + key
+
+
+def client_name(client_id: bytes) -> bytes:
+    """The name of a client, of fixed length."""
+    return b"m" + hashlib.sha256(client_id).digest()
+
+
+def type_name(kind: bytes, value: int) -> bytes:
+    """The name of a type; `kind` is one of x, p, c, u."""
+    return kind + int(value).to_bytes(2)
+
+
+def entries(node: Subtree, authenticator: Authenticator) -> Iterable[bytes]:
+    """The names under which a node of the tree counts."""
+    content = node.node
+    if content is None:
+        return
+    yield encryption_key_name(content.encryption_key)
+    if isinstance(content, LeafNode):
+        yield signature_key_name(content.signature_key)
+        yield client_name(authenticator.client_id(content.credential))
+        yield type_name(_IN_USE, content.credential.credential_type)
+        yield from capability_names(content)
+
+
+def capability_names(leaf: LeafNode) -> Iterable[bytes]:
+    """The names of what a leaf supports, each once."""
+    own = leaf.capabilities
+    yield from {type_name(b"x", t) for t in own.extensions}
+    yield from {type_name(b"p", t) for t in own.proposals}
+    yield from {type_name(b"c", t) for t in own.credentials}
+
+
+def changes_between(
+    old: RatchetTree, new: RatchetTree, authenticator: Authenticator
+) -> Counter[bytes]:
+    """What must be added to the counters of `old` to have those of `new`; looks at what differs only."""
+    changes: Counter[bytes] = Counter()
+    gone = {(node.level, node.start): node for node in old.new_nodes(new)}
+    for node in new.new_nodes(old):
+        before = gone.get((node.level, node.start))
+        if before is not None and before.node is node.node:
+            del gone[(node.level, node.start)]
+            continue
+        changes.update(entries(node, authenticator))
+    for node in gone.values():
+        changes.subtract(entries(node, authenticator))
+    return Counter({name: count for name, count in changes.items() if count})
+
+
+class Counters(Protocol):
+    """Counters that can be looked up."""
+
+    def count(self, name: bytes) -> int:
+        """How many nodes count under the name."""
+
+    def credential_types_in_use(self) -> frozenset[int]:
+        """The types of all members' credentials."""
+
+
+class TreeIndex:
+    """The counters of an adopted epoch, in memory or, where not yet looked at, in the store."""
+
+    __slots__ = ("_changed", "_counts", "_in_use", "_store")
+
+    def __init__(self, store: NodeStore | None = None) -> None:
+        self._store = store
+        self._counts: dict[bytes, int] = {}
+        self._changed: set[bytes] = set()
+        self._in_use: Counter[int] | None = None if store else Counter()
+
+    @classmethod
+    def of_tree(cls, tree: RatchetTree, authenticator: Authenticator) -> TreeIndex:
+        """The counters of a whole tree: looks at every node."""
+        index = cls()
+        counts: Counter[bytes] = Counter()
+        for node in tree.new_nodes(None):
+            counts.update(entries(node, authenticator))
+        index.apply(counts)
+        return index
+
+    def count(self, name: bytes) -> int:
+        """How many nodes count under the name."""
+        known = self._counts.get(name)
+        if known is None:
+            if self._store is None:
+                return 0
+            known = int(self._store.get(INDEX_PREFIX + name) or 0)
+            self._counts[name] = known
+        return known
+
+    def credential_types_in_use(self) -> frozenset[int]:
+        """The types of all members' credentials."""
+        return frozenset(t for t, count in self._types_in_use().items() if count)
+
+    def _types_in_use(self) -> Counter[int]:
+        if self._in_use is None:
+            stored = (self._store.get(INDEX_PREFIX + _IN_USE) if self._store else None) or b""
+            pairs = (entry.split(b":") for entry in stored.split())
+            self._in_use = Counter({int(a): int(b) for a, b in pairs})
+        return self._in_use
+
+    def duplicates(self) -> Iterable[tuple[bytes, int]]:
+        """The names of keys that more than one node has, of what is in memory."""
+        for name, count in self._counts.items():
+            if count > 1 and name[:1] in {b"e", b"s"}:
+                yield name, count
+
+    def apply(self, changes: Mapping[bytes, int]) -> None:
+        """Adopts the changes of a staged epoch."""
+        in_use = self._types_in_use()
+        for name, change in changes.items():
+            value = self.count(name) + change
+            self._changed.add(name)
+            if name[:1] == _IN_USE:
+                in_use[int.from_bytes(name[1:])] += change
+            if value or self._store is not None:
+                self._counts[name] = value
+            else:
+                self._counts.pop(name, None)
+
+    def take_changes(self) -> dict[bytes, bytes | None]:
+        """What changed since the last call, as it is stored; None for what is gone."""
+        changes: dict[bytes, bytes | None] = {
+            INDEX_PREFIX + name: b"%d" % count if (count := self.count(name)) else None
+            for name in self._changed
+        }
+        if any(name[:1] == _IN_USE for name in self._changed):
+            pairs = (b"%d:%d" % pair for pair in sorted(self._types_in_use().items()) if pair[1])
+            changes[INDEX_PREFIX + _IN_USE] = b" ".join(pairs)
+        self._changed.clear()
+        return changes
+
+
+class IndexView:
+    """The counters of an epoch that is only staged: those of the present one and what would be added."""
+
+    __slots__ = ("base", "changes")
+
+    def __init__(self, base: Counters, changes: Mapping[bytes, int]) -> None:
+        self.base = base
+        self.changes = changes
+
+    def count(self, name: bytes) -> int:
+        """How many nodes count under the name."""
+        return self.base.count(name) + self.changes.get(name, 0)
+
+    def credential_types_in_use(self) -> frozenset[int]:
+        """The types of all members' credentials."""
+        types = set(self.base.credential_types_in_use())
+        types.update(int.from_bytes(name[1:]) for name in self.changes if name[:1] == _IN_USE)
+        return frozenset(t for t in types if self.count(type_name(_IN_USE, t)))

@@ -1,0 +1,93 @@
+"""What a joiner verifies of the group that it is about to enter (RFC 9420 §12.4.3.1, §7.3, §7.9.2).
+
+Strategy: what is cheap comes first: hash, shape, parent hashes, uniqueness, then all signatures in one call that an
+executor may spread over the cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from coterie.errors import RuleViolation, VerificationError
+from coterie.mls.crypto import Suite
+from coterie.mls.group_context import GroupContext
+from coterie.mls.leaf_node import (
+    check_contents,
+    check_credential,
+    check_lifetime,
+    check_required,
+)
+from coterie.mls.ratchet_tree import (
+    RatchetTree,
+    UnverifiedTree,
+    verify_parent_hashes,
+    verify_structure,
+)
+from coterie.mls.rules import Rule
+from coterie.mls.tree_index import TreeIndex, type_name
+from coterie.mls.validation.commit import Policy
+from coterie.mls.validation.leaves import check_group_extensions
+
+Map = Callable[..., Iterable[Any]]
+
+
+def verify_tree(
+    unverified: UnverifiedTree, context: GroupContext, policy: Policy, run: Map = map
+) -> tuple[RatchetTree, TreeIndex]:
+    """Makes every check of a given ratchet tree and of the group's extensions.
+
+    `run` is `map` or an executor's, for the signatures. Lifetimes are not compared with the clock: a member whose key
+    package expired after it joined must keep nobody out. Raises `RuleViolation` or `VerificationError`.
+    """
+    tree = unverified.trust()
+    suite = tree.suite
+    if tree.tree_hash() != context.tree_hash:
+        msg = "the ratchet tree does not have the hash that the GroupInfo names"
+        raise VerificationError(msg, rule=Rule.TREE_HASH)
+    verify_structure(tree)
+    verify_parent_hashes(tree)
+    index = TreeIndex.of_tree(tree, policy.authenticator)
+    _check_unique(tree, index)
+    required = context.required_capabilities()
+    check_group_extensions(context.extensions, required, index, tree.member_count)
+    _check_leaves(tree, context, index, policy)
+    _check_signatures(suite, tree, context, run)
+    for _, leaf in tree.members():
+        check_credential(leaf, policy.authenticator, now=None)
+    return tree, index
+
+
+def _check_unique(tree: RatchetTree, index: TreeIndex) -> None:
+    for name, count in index.duplicates():
+        if name[:1] == b"s":
+            msg = "two members of the tree have the same signature key"
+            raise RuleViolation(msg, rule=Rule.UNIQUE_SIGNATURE_KEY)
+        msg = f"{count} nodes of the tree have the same encryption key"
+        raise RuleViolation(msg, rule=Rule.UNIQUE_ENCRYPTION_KEY)
+    for parent in tree.parents():
+        tree.suite.check_hpke_public_key(parent.node.encryption_key)  # type: ignore[union-attr]
+
+
+def _check_leaves(
+    tree: RatchetTree, context: GroupContext, index: TreeIndex, policy: Policy
+) -> None:
+    required, members = context.required_capabilities(), tree.member_count
+    in_use = index.credential_types_in_use()
+    for kind in in_use:
+        if index.count(type_name(b"c", kind)) != members:
+            msg = f"not every member supports credential type {kind}, which is in use"
+            raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_IN_USE)
+    for _, leaf in tree.members():
+        check_contents(leaf, tree.suite)
+        check_required(leaf, required)
+        check_lifetime(leaf, now=None, max_lifetime=policy.max_lifetime)
+
+
+def _check_signatures(suite: Suite, tree: RatchetTree, context: GroupContext, run: Map) -> None:
+    group_id = context.group_id
+    jobs = (
+        (leaf.signature_key, "LeafNodeTBS", leaf.to_be_signed(group_id, index), leaf.signature)
+        for index, leaf in tree.members()
+    )
+    suite.verify_many(jobs, rule=Rule.LEAF_SIGNATURE, map=run)
