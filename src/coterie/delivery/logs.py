@@ -413,8 +413,8 @@ class Logs:
 
     def post_request(
         self, tx: LogTransaction, request: PostRequest, requester: Requester
-    ) -> tuple[Posted, BoxItem, list[bytes]]:
-        """Puts a request into a box; also says which epochs' readers see it."""
+    ) -> tuple[Posted, BoxItem]:
+        """Puts a request into a box (D-BOX-1)."""
         epoch = self._epoch(tx, request.log_id, request.epoch)
         if not token_fits(request.box_token, epoch.access.box_hash):
             raise _bad_token("D-BOX-1")
@@ -430,7 +430,7 @@ class Logs:
         if tx.count_requests(epoch.log) >= self._settings.max_requests:
             raise Refused(ErrorCode.QUOTA, "the box is full", rule="D-BOX-1", retry_after=HOUR)
         number = tx.add_request(epoch, request.request, self._hour())
-        return Posted(number), BoxItem(number, epoch.name, request.request), [epoch.name]
+        return Posted(number), BoxItem(number, epoch.name, request.request)
 
     def read_box(self, tx: LogTransaction, request: ReadBox) -> ReadBoxResult:
         """Answers the requests to the boxes of an epoch and its ancestors (D-BOX-3)."""

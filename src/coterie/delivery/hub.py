@@ -1,0 +1,384 @@
+"""Subscriptions: who waits for what, and what reaches them (section 9).
+
+A `Channel` is one connection. What is new goes from a write straight to the channels that are up to date, as bytes that
+are made once for all of them; a channel that is behind reads from storage until it has caught up. A channel holds a
+bounded queue: if its reader takes too little for too long, it alone is closed, and resumes from its cursor (D-SUB-4).
+
+Everything here runs on one event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from coterie.transport.api import (
+    BoxItem,
+    BoxItems,
+    ClientFrame,
+    ClientFrameType,
+    Delivery,
+    Ended,
+    Entries,
+    EpochState,
+    ErrorCode,
+    Failure,
+    InboxItem,
+    InboxItems,
+    Read,
+    ReadBox,
+    ReadBoxResult,
+    ReadInbox,
+    ReadInboxResult,
+    ReadResult,
+    ServerFrame,
+    ServerFrameType,
+    StoredEntry,
+    Subscribe,
+    TargetType,
+    Woken,
+)
+from coterie.transport.refusal import Refused
+
+Topic = tuple[TargetType, bytes]
+
+
+class Source(Protocol):
+    """Where a channel reads what it has missed."""
+
+    async def read(self, request: Read) -> ReadResult:
+        """Entries of an epoch."""
+
+    async def read_box(self, request: ReadBox) -> ReadBoxResult:
+        """Requests of a box."""
+
+    async def box_line(self, request: ReadBox) -> list[bytes]:
+        """The epochs whose boxes a reader of one reads."""
+
+    async def read_inbox(self, request: ReadInbox) -> ReadInboxResult:
+        """Envelopes of an inbox."""
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One subscription of a channel. `seen` is the highest number known to exist, `next` the next to be delivered."""
+
+    channel: Channel
+    request: Subscribe
+    topics: tuple[Topic, ...]
+    next: int
+    live: bool = False
+    seen: int = 0
+
+
+class Hub:
+    """All subscriptions of a service."""
+
+    def __init__(self) -> None:
+        self._topics: dict[Topic, dict[Subscription, None]] = {}
+        self._tails: dict[int, bytes] = {}
+
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions there are."""
+        return sum(map(len, self._topics.values()))
+
+    def add(self, subscription: Subscription) -> None:
+        """Registers a subscription under its topics."""
+        for topic in subscription.topics:
+            self._topics.setdefault(topic, {})[subscription] = None
+
+    def remove(self, subscription: Subscription) -> None:
+        """Forgets a subscription."""
+        for topic in subscription.topics:
+            waiting = self._topics.get(topic)
+            if waiting is not None:
+                waiting.pop(subscription, None)
+                if not waiting:
+                    del self._topics[topic]
+
+    def entry(self, stored: StoredEntry, state: EpochState) -> None:
+        """An entry was accepted: to all who wait for it."""
+        receipt = stored.receipt
+        waiting = self._topics.get((TargetType.LOG, receipt.epoch))
+        if waiting:
+            result = ReadResult(None, (stored,), receipt.number + 1, receipt, state)
+            tail = result.encode()
+            self._deliver(waiting, receipt.number, ServerFrameType.ENTRIES, tail)
+
+    def request(self, item: BoxItem) -> None:
+        """A request was put into a box."""
+        waiting = self._topics.get((TargetType.BOX, item.epoch))
+        if waiting:
+            tail = ReadBoxResult((item,), item.number + 1).encode()
+            self._deliver(waiting, item.number, ServerFrameType.BOX_ITEMS, tail)
+
+    def envelope(self, inbox_id: bytes, item: InboxItem) -> None:
+        """An envelope was put into an inbox."""
+        waiting = self._topics.get((TargetType.INBOX, inbox_id))
+        if waiting:
+            tail = ReadInboxResult((item,), item.number + 1, ()).encode()
+            self._deliver(waiting, item.number, ServerFrameType.INBOX_ITEMS, tail)
+
+    def stock(self, inbox_id: bytes) -> None:
+        """The owner of an inbox should hear of its stock (D-DIR-6): its channels read it."""
+        for subscription in list(self._topics.get((TargetType.INBOX, inbox_id), ())):
+            subscription.channel.refresh(subscription)
+
+    def _deliver(
+        self,
+        waiting: Iterable[Subscription],
+        number: int,
+        frame_type: ServerFrameType,
+        tail: bytes,
+    ) -> None:
+        frames: dict[int, bytes] = {}
+        head = bytes((frame_type,))
+        for subscription in list(waiting):
+            subscription.seen = max(subscription.seen, number)
+            if not subscription.live or number < subscription.next:
+                continue
+            if number > subscription.next and subscription.request.log is not None:
+                subscription.channel.fell_behind(subscription)
+                continue
+            ident = subscription.request.subscription
+            if subscription.request.delivery is Delivery.WAKE_ONLY:
+                subscription.channel.wake(subscription)
+                continue
+            frame = frames.get(ident)
+            if frame is None:
+                frame = frames[ident] = head + ident.to_bytes(4) + tail
+            # Numbers of a box are those of its log, so they may have gaps; those of an epoch have none.
+            subscription.next = number + 1
+            subscription.channel.push(frame)
+
+
+@dataclass(slots=True, eq=False)
+class Channel:
+    """One connection: its subscriptions, and what waits to be sent."""
+
+    hub: Hub
+    source: Source
+    send: Callable[[bytes], Awaitable[None]]
+    close: Callable[[Failure], Awaitable[None]]
+    max_waiting: int
+    slow_after: float
+    max_subscriptions: int
+    subscriptions: dict[int, Subscription] = field(default_factory=dict)
+    _queue: deque[bytes] = field(default_factory=deque)
+    _waiting: int = 0
+    _sender: asyncio.Task[None] | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _closed: bool = False
+
+    # -- what the client sends
+
+    def receive(self, frame: ClientFrame) -> None:
+        """Acts on a frame; raises `Refused` for one that ends the connection."""
+        if frame.frame_type is ClientFrameType.UNSUBSCRIBE and frame.unsubscribe is not None:
+            subscription = self.subscriptions.pop(frame.unsubscribe.subscription, None)
+            if subscription is not None:
+                self.hub.remove(subscription)
+        elif frame.subscribe is not None:
+            self._check(frame.subscribe)
+            self._start(self._subscribe(frame.subscribe))
+
+    def _check(self, request: Subscribe) -> None:
+        if request.subscription in self.subscriptions:
+            raise Refused(
+                ErrorCode.MALFORMED,
+                f"subscription {request.subscription} exists on this connection",
+                rule="D-SUB-1",
+            )
+        if len(self.subscriptions) >= self.max_subscriptions:
+            raise Refused(
+                ErrorCode.TOO_LARGE,
+                f"{self.max_subscriptions} subscriptions on one connection are the most",
+                rule="D-TRA-4",
+            )
+        inbox = request.target_type is TargetType.INBOX
+        for other in self.subscriptions.values():
+            if (other.request.target_type is TargetType.INBOX) is not inbox:
+                raise Refused(
+                    ErrorCode.MALFORMED,
+                    "inboxes and logs are subscribed to on different connections",
+                    rule="D-SUB-7",
+                )
+        placeholder = Subscription(self, request, (), 0)
+        self.subscriptions[request.subscription] = placeholder
+
+    async def _subscribe(self, request: Subscribe) -> None:
+        number = request.subscription
+        subscription = self.subscriptions.get(number)
+        if subscription is None:
+            return
+        try:
+            subscription.topics = await self._topics(request)
+            if self.subscriptions.get(number) is not subscription or self._closed:
+                return
+            self.hub.add(subscription)
+            subscription.next = _from_number(request)
+            await self._catch_up(subscription, first=True)
+        except Refused as refused:
+            self._end(subscription, refused)
+
+    async def _topics(self, request: Subscribe) -> tuple[Topic, ...]:
+        if request.log is not None:
+            return ((TargetType.LOG, request.log.epoch),)
+        if request.box is not None:
+            box = request.box
+            line = await self.source.box_line(ReadBox(box.log_id, box.epoch, box.token))
+            return tuple((TargetType.BOX, name) for name in line)
+        return ((TargetType.INBOX, _inbox_id(request)),)
+
+    def _end(self, subscription: Subscription, refused: Refused) -> None:
+        number = subscription.request.subscription
+        if self.subscriptions.pop(number, None) is not None:
+            self.hub.remove(subscription)
+            ended = Ended(number, subscription.next, refused.failure())
+            self.push(ServerFrame(ServerFrameType.ENDED, ended=ended).encode())
+
+    # -- what the client gets
+
+    async def _catch_up(self, subscription: Subscription, *, first: bool = False) -> None:
+        """Sends what storage has until nothing newer is known, then goes live."""
+        while not self._closed and not subscription.live:
+            seen = subscription.seen
+            await self._drained()
+            frame, next_number, complete = await self._page(subscription)
+            if first or next_number > subscription.next:
+                self._send_page(subscription, frame, next_number)
+                first = False
+            subscription.next = max(subscription.next, next_number)
+            subscription.live = complete and subscription.seen == seen
+
+    def _send_page(self, subscription: Subscription, frame: bytes, next_number: int) -> None:
+        if subscription.request.delivery is Delivery.WAKE_ONLY:
+            woken = Woken(subscription.request.subscription, next_number)
+            frame = ServerFrame(ServerFrameType.WOKEN, woken=woken).encode()
+        self.push(frame)
+
+    async def _page(self, subscription: Subscription) -> tuple[bytes, int, bool]:
+        """What storage has from the cursor on, as a frame; where to go on; whether that is all."""
+        request, number = subscription.request, subscription.request.subscription
+        start = subscription.next
+        if request.log is not None:
+            log = request.log
+            read = await self.source.read(Read(log.log_id, log.epoch, log.token, start))
+            frame = ServerFrame(ServerFrameType.ENTRIES, entries=Entries(number, read))
+            return frame.encode(), read.next_number, read.next_number > read.head.number
+        if request.box is not None:
+            box = request.box
+            items = await self.source.read_box(ReadBox(box.log_id, box.epoch, box.token, start))
+            frame = ServerFrame(ServerFrameType.BOX_ITEMS, box_items=BoxItems(number, items))
+            return frame.encode(), items.next_number, not items.items
+        inbox = await self._read_inbox(request, start)
+        frame = ServerFrame(ServerFrameType.INBOX_ITEMS, inbox_items=InboxItems(number, inbox))
+        return frame.encode(), inbox.next_number, not inbox.items
+
+    async def _read_inbox(self, request: Subscribe, start: int) -> ReadInboxResult:
+        token = b"" if request.inbox is None else request.inbox.token
+        return await self.source.read_inbox(ReadInbox(_inbox_id(request), token, start))
+
+    def wake(self, subscription: Subscription) -> None:
+        """Says that there is something new, and from which number on."""
+        woken = Woken(subscription.request.subscription, subscription.next)
+        subscription.next = subscription.seen + 1
+        self.push(ServerFrame(ServerFrameType.WOKEN, woken=woken).encode())
+
+    def fell_behind(self, subscription: Subscription) -> None:
+        """Goes back to reading from storage, for a number that did not come in its turn."""
+        subscription.live = False
+        self._start(self._catch_up_again(subscription))
+
+    async def _catch_up_again(self, subscription: Subscription) -> None:
+        try:
+            await self._catch_up(subscription)
+        except Refused as refused:
+            self._end(subscription, refused)
+
+    def refresh(self, subscription: Subscription) -> None:
+        """Sends the stock of an inbox."""
+        self._start(self._refresh(subscription))
+
+    async def _refresh(self, subscription: Subscription) -> None:
+        try:
+            result = await self._read_inbox(subscription.request, 2**62)
+        except Refused as refused:
+            self._end(subscription, refused)
+            return
+        number = subscription.request.subscription
+        only_stock = ReadInboxResult((), subscription.next, result.stock)
+        items = InboxItems(number, only_stock)
+        self.push(ServerFrame(ServerFrameType.INBOX_ITEMS, inbox_items=items).encode())
+
+    def push(self, frame: bytes) -> None:
+        """Queues a frame; a channel whose reader is too slow is closed (D-SUB-4)."""
+        if self._closed:
+            return
+        if self._waiting and self._waiting + len(frame) > self.max_waiting:
+            self._too_slow()
+            return
+        self._queue.append(frame)
+        self._waiting += len(frame)
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            while self._queue:
+                frame = self._queue.popleft()
+                async with asyncio.timeout(self.slow_after):
+                    await self.send(frame)
+                self._waiting -= len(frame)
+        except TimeoutError:
+            self._sender = None
+            self._too_slow()
+        else:
+            self._sender = None
+
+    async def _drained(self) -> None:
+        """Waits until the queue is half empty, so that catching up never overruns a reader."""
+        while self._waiting > self.max_waiting // 2 and self._sender is not None:
+            await asyncio.wait({self._sender}, timeout=0.05)
+
+    def _too_slow(self) -> None:
+        failure = Failure(
+            ErrorCode.TOO_SLOW,
+            b"the reader took too little for too long; resume after the last entry it has [D-SUB-4]",
+            1,
+        )
+        self.shut()
+        task = asyncio.get_running_loop().create_task(self._close(failure))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _close(self, failure: Failure) -> None:
+        await self.close(failure)
+
+    def shut(self) -> None:
+        """Forgets all subscriptions and stops sending."""
+        self._closed = True
+        self._queue.clear()
+        for subscription in self.subscriptions.values():
+            self.hub.remove(subscription)
+        self.subscriptions.clear()
+        for task in (*self._tasks, *([self._sender] if self._sender else [])):
+            task.cancel()
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _from_number(request: Subscribe) -> int:
+    target = request.log or request.box or request.inbox
+    return 1 if target is None else max(target.from_number, 1)
+
+
+def _inbox_id(request: Subscribe) -> bytes:
+    return b"" if request.inbox is None else request.inbox.inbox_id

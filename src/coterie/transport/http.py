@@ -1,0 +1,145 @@
+"""The carrier over HTTP and WebSocket: httpx for requests, websockets for subscriptions."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final, TypeVar
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
+
+from coterie.errors import DecodeError, ServiceError
+from coterie.mls.tls import Struct
+from coterie.transport import api
+from coterie.transport.refusal import Refused
+
+T = TypeVar("T", bound=Struct)
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""The largest answer or frame that is taken, in bytes."""
+
+_RETRY: Final = 1.0
+_VERSIONS: Final = "1"
+
+
+class HTTPConnection:
+    """A subscription connection."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    async def send(self, frame: api.ClientFrame) -> None:
+        """See Connection."""
+        try:
+            await self._socket.send(frame.encode())
+        except ConnectionClosed as error:
+            raise _closed(error) from error
+
+    async def receive(self) -> api.ServerFrame:
+        """See Connection."""
+        try:
+            message = await self._socket.recv()
+        except ConnectionClosed as error:
+            raise _closed(error) from error
+        if isinstance(message, str):
+            raise ServiceError("the service sent text where frames are binary")
+        return api.ServerFrame.decode(message)
+
+    async def close(self) -> None:
+        """See Connection."""
+        await self._socket.close()
+
+
+def _closed(error: ConnectionClosed) -> ServiceError:
+    reason = "" if error.rcvd is None else error.rcvd.reason
+    name, _, text = reason.partition(": ")
+    code = api.ErrorCode.__members__.get(name.upper())
+    if code is not None:
+        return Refused(code, text, retry_after=_RETRY)
+    return ServiceError(
+        f"the connection to the service is over{': ' + reason if reason else ''}", retry_after=0
+    )
+
+
+class HTTPCarrier:
+    """Carries requests to the service at a base URL such as `https://example.org/`.
+
+    `tls` is the context to verify the service with, None for the platform's; `timeout` is in seconds and holds for each
+    step of a request. One carrier keeps connections open; requests that must not be linked go over different carriers.
+    """
+
+    def __init__(
+        self, base_url: str, *, tls: ssl.SSLContext | None = None, timeout: float = 30.0
+    ) -> None:
+        self._base = base_url.rstrip("/") + "/v1/"
+        self._tls = tls
+        self._timeout = timeout
+        verify: ssl.SSLContext | bool = True if tls is None else tls
+        self._client = httpx.AsyncClient(
+            verify=verify,
+            timeout=timeout,
+            trust_env=False,
+            headers={"Content-Type": api.MEDIA_TYPE, api.VERSION_HEADER: _VERSIONS},
+        )
+
+    async def call(self, path: str, request: Struct, answer: type[T]) -> T:
+        """See Carrier."""
+        try:
+            response = await self._client.post(self._base + path, content=request.encode())
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from error
+        return _answer(response, answer)
+
+    async def info(self) -> api.ServiceInfo:
+        """See Carrier."""
+        try:
+            response = await self._client.get(self._base + "service")
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from error
+        return _answer(response, api.ServiceInfo)
+
+    async def connect(self) -> HTTPConnection:
+        """See Carrier."""
+        url = "ws" + self._base.removeprefix("http") + "subscribe"
+        try:
+            socket = await connect(
+                url,
+                ssl=self._tls,
+                subprotocols=[Subprotocol(api.SUBPROTOCOL)],
+                compression=None,
+                max_size=MAX_ANSWER,
+                open_timeout=self._timeout,
+                proxy=None,
+            )
+        except (OSError, InvalidHandshake, TimeoutError) as error:
+            raise _unreachable(error) from error
+        return HTTPConnection(socket)
+
+    async def close(self) -> None:
+        """See Carrier."""
+        await self._client.aclose()
+
+
+def _unreachable(error: Exception) -> ServiceError:
+    return ServiceError(
+        f"the service cannot be reached ({type(error).__name__}: {error}); what was sent may have been stored",
+        retry_after=_RETRY,
+    )
+
+
+def _answer(response: httpx.Response, answer: type[T]) -> T:
+    if response.headers.get("content-type") != api.MEDIA_TYPE:
+        raise ServiceError(
+            f"status {response.status_code} with a body that is not of this protocol: "
+            "is this the service's address?",
+            retry_after=_RETRY if response.is_server_error else None,
+        )
+    try:
+        if response.is_success:
+            return answer.decode(response.content)
+        failure = api.Failure.decode(response.content)
+    except DecodeError as error:
+        raise ServiceError(f"the service's answer is malformed: {error}") from error
+    raise Refused.of(failure)
