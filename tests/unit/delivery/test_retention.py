@@ -1,0 +1,186 @@
+"""Retention: what is dropped, what is not, and that it is reported (section 15)."""
+
+from __future__ import annotations
+
+import pytest
+
+from coterie.delivery import retention
+from coterie.delivery.limits import LOCAL
+from coterie.transport.api import ZERO32, Chunk, EpochState, ErrorCode
+from tests.delivery_bench import Bench, Raises
+from tests.delivery_model import ModelEpoch
+
+DAY = 86400
+
+
+def sweep(bench: Bench) -> None:
+    while bench.run(lambda tx: retention.sweep(tx, bench.settings, bench.clock.now)):
+        pass
+
+
+def test_old_messages_are_dropped_and_reported_as_gone(bench: Bench, epoch: ModelEpoch) -> None:
+    for n in range(3):
+        bench.append(epoch.message(bytes([n + 1])))
+    bench.clock.forward(20 * DAY)
+    bench.append(epoch.message(b"young"))
+    bench.clock.forward(11 * DAY)
+    sweep(bench)
+    result = bench.read(epoch)
+    assert result.gone is not None
+    assert result.gone.number == 3
+    assert bench.sealed(epoch) == [b"young"]
+    assert result.entries[0].receipt.previous == result.gone.hash()
+
+
+def test_nothing_is_dropped_before_its_time(bench: Bench, epoch: ModelEpoch) -> None:
+    bench.append(epoch.message())
+    bench.append(epoch.bundle(epoch.child()))
+    bench.clock.forward(30 * DAY)
+    sweep(bench)
+    assert len(bench.read(epoch).entries) == 2
+
+
+def test_a_clock_set_back_drops_nothing(bench: Bench, epoch: ModelEpoch) -> None:
+    bench.append(epoch.message())
+    bench.clock.forward(-100 * DAY)
+    sweep(bench)
+    assert len(bench.read(epoch).entries) == 1
+
+
+def test_an_id_outlives_its_entry(bench: Bench, epoch: ModelEpoch) -> None:
+    request = epoch.message()
+    first = bench.append(request)
+    bench.clock.forward(31 * DAY)
+    sweep(bench)
+    assert bench.append(request) == first
+    assert bench.read(epoch).gone == first.receipt
+
+
+def test_an_ended_epoch_is_gone_and_says_so(bench: Bench, epoch: ModelEpoch) -> None:
+    child = epoch.child()
+    bench.append(epoch.bundle(child))
+    bench.clock.forward(15 * DAY)
+    bench.append(child.message())
+    bench.clock.forward(16 * DAY)
+    sweep(bench)
+    with Raises(ErrorCode.GONE, "D-REC-8"):
+        bench.read(epoch)
+    with Raises(ErrorCode.GONE, "D-REC-8"):
+        bench.append(epoch.message())
+    with Raises(ErrorCode.GONE, "D-REC-8"):
+        bench.run(lambda tx: bench.logs.post_request(tx, epoch.request(), LOCAL))
+    with Raises(ErrorCode.BAD_TOKEN, "D-ACC-5"):
+        bench.run(lambda tx: bench.logs.read(tx, epoch.read().replace(token=bytes(32))))
+    assert len(bench.read(child).entries) == 1
+
+
+def test_an_epoch_closes_when_its_first_candidate_is_old(bench: Bench, epoch: ModelEpoch) -> None:
+    first = bench.append(epoch.bundle(epoch.child(1))).receipt
+    bench.clock.forward(20 * DAY)
+    second = bench.append(epoch.bundle(epoch.child(2), first.hash())).receipt
+    bench.clock.forward(11 * DAY)
+    sweep(bench)
+    assert bench.read(epoch).state is EpochState.CLOSED
+    with Raises(ErrorCode.EPOCH_CLOSED, "D-RET-2"):
+        bench.append(epoch.bundle(epoch.child(3), second.hash()))
+    assert len(bench.read(epoch).entries) == 2, "candidates are dropped together"
+    bench.clock.forward(20 * DAY)
+    sweep(bench)
+    with Raises(ErrorCode.GONE, "D-REC-8"):
+        bench.read(epoch)
+
+
+def test_the_message_quota_drops_the_oldest_messages(bench: Bench) -> None:
+    bench = bench.with_settings(message_quota=3000)
+    epoch = bench.new_log()
+    for n in range(6):
+        bench.append(epoch.message(bytes([n]) * 1000))
+    result = bench.read(epoch)
+    assert [sealed[0] for sealed in bench.sealed(epoch)] == [4, 5]
+    assert result.gone is not None
+    assert result.gone.number == 4
+
+
+def test_no_quota_drops_a_bundle_and_a_full_branch_refuses(bench: Bench) -> None:
+    bench = bench.with_settings(bundle_quota=3000, message_quota=2000)
+    epoch = bench.new_log()
+    child = epoch.child()
+    bench.append(epoch.bundle(child, sealed=bytes(2000)))
+    for _ in range(5):
+        bench.append(child.message(bytes(1000)))
+    assert len(bench.read(epoch).entries) == 1
+    with Raises(ErrorCode.QUOTA, "D-RET-3"):
+        bench.append(child.bundle(child.child(), sealed=bytes(2000)))
+
+
+def test_a_flood_under_one_candidate_takes_nothing_from_another(bench: Bench) -> None:
+    bench = bench.with_settings(bundle_quota=3000)
+    epoch = bench.new_log()
+    junk = epoch.child("junk")
+    first = bench.append(epoch.bundle(junk, sealed=bytes(2000))).receipt
+    with Raises(ErrorCode.QUOTA, "D-RET-3"):
+        bench.append(junk.bundle(junk.child(), sealed=bytes(2000)))
+    honest = epoch.child("honest")
+    bench.append(epoch.bundle(honest, first.hash(), sealed=bytes(1200)))
+    bench.append(honest.bundle(honest.child(), sealed=bytes(1000)))
+
+
+def test_what_is_dropped_frees_its_quota(bench: Bench) -> None:
+    bench = bench.with_settings(bundle_quota=5000)
+    epoch = bench.new_log()
+    child = epoch.child()
+    bench.append(epoch.bundle(child, sealed=bytes(3000), chunks=(Chunk(bytes(1000)),)))
+    bench.clock.forward(31 * DAY)
+    sweep(bench)
+    bench.append(child.bundle(child.child(), sealed=bytes(4500)))
+
+
+def test_chunks_live_by_age_since_they_were_renewed(bench: Bench, epoch: ModelEpoch) -> None:
+    kept, lost = Chunk(b"kept"), Chunk(b"lost")
+    bench.run(lambda tx: bench.logs.put_chunks(tx, epoch.put_chunks((kept, lost)), LOCAL))
+    bench.clock.forward(20 * DAY)
+    renew = epoch.put_chunks((), kept.address())
+    bench.run(lambda tx: bench.logs.put_chunks(tx, renew, LOCAL))
+    bench.clock.forward(12 * DAY)
+    sweep(bench)
+    fetch = epoch.fetch_chunks(kept.address(), lost.address())
+    assert bench.run(lambda tx: bench.logs.fetch_chunks(tx, fetch)).chunks == (kept, None)
+
+
+def test_requests_are_dropped_by_age(bench: Bench, epoch: ModelEpoch) -> None:
+    bench.run(lambda tx: bench.logs.post_request(tx, epoch.request(), LOCAL))
+    bench.clock.forward(8 * DAY)
+    sweep(bench)
+    assert bench.run(lambda tx: bench.logs.read_box(tx, epoch.read_box())).items == ()
+
+
+def test_an_idle_log_is_dropped_with_everything_in_it(bench: Bench, epoch: ModelEpoch) -> None:
+    bench.append(epoch.bundle(epoch.child(), chunks=(Chunk(b"x"),)))
+    bench.clock.forward(402 * DAY)
+    sweep(bench)
+    for table in ("log", "epoch", "entry", "chunk", "branch", "request"):
+        assert bench.db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+    with Raises(ErrorCode.UNKNOWN_EPOCH, "D-REC-8"):
+        bench.read(epoch)
+
+
+def test_usage_of_a_branch_is_what_its_rows_hold(bench: Bench, epoch: ModelEpoch) -> None:
+    head = ZERO32
+    for n in range(3):
+        chunk = Chunk(bytes([n]) * 50)
+        head = bench.append(epoch.bundle(epoch.child(n), head, chunks=(chunk,))).receipt.hash()
+    bench.append(epoch.child(0).message(bytes(77)))
+    bench.clock.forward(31 * DAY)
+    sweep(bench)
+    assert set(bench.db.execute("SELECT messages, bundles FROM branch")) == {(0, 0)}
+
+
+@pytest.mark.parametrize("days", [1, 29])
+def test_messages_of_an_ended_epoch_go_with_it(bench: Bench, epoch: ModelEpoch, days: int) -> None:
+    bench.append(epoch.message())
+    bench.clock.forward(days * DAY)
+    bench.append(epoch.bundle(epoch.child()))
+    bench.clock.forward(31 * DAY)
+    sweep(bench)
+    with Raises(ErrorCode.GONE, "D-REC-8"):
+        bench.read(epoch)
