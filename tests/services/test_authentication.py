@@ -541,7 +541,7 @@ async def test_one_network_cannot_try_codes_without_end_and_another_can_go_on(wo
 
 
 async def test_health_and_readiness_are_answered(world: World) -> None:
-    for path in ("healthz", "readyz"):
+    for path in ("health/live", "health/ready"):
         assert (await world.http.get(f"http://service/{path}")).status_code == 200
 
 
@@ -549,7 +549,7 @@ async def test_a_service_whose_database_fails_is_not_ready_and_says_when_to_come
     world: World,
 ) -> None:
     world.ledger.close()
-    assert (await world.http.get("http://service/readyz")).status_code == 503
+    assert (await world.http.get("http://service/health/ready")).status_code == 503
     error = await refused(ErrorCode.UNAVAILABLE, world.client.enrol(Key(), "alice", "x"))
     assert error.retry_after == 30
 

@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from coterie.authentication.limits import RateLimit
@@ -100,7 +100,7 @@ class _Face:
         self.answered[operation, response.status_code] += 1
         milliseconds = round((time.monotonic() - started) * 1000)
         extra = {"operation": operation, "status": response.status_code, "ms": milliseconds}
-        _log.info("answered", extra=extra)
+        _log.debug("answered", extra=extra)
         return response
 
 
@@ -140,19 +140,19 @@ async def _no_such_path(_: Request, error: Exception) -> Response:
     return refusal(Refused(ErrorCode.UNKNOWN_PATH, f"no such {what} in version 1 of this protocol"))
 
 
-def create_app(service: AuthenticationService) -> Starlette:
-    """The ASGI application; it may be mounted below any path."""
+def create_app(service: AuthenticationService, *, monitoring: bool = True) -> Starlette:
+    """The ASGI application; it may stand below any path. `monitoring` adds health and metrics."""
     face = _Face(service)
 
-    async def healthy(_: Request) -> Response:
-        return PlainTextResponse("ok\n")
+    async def live(_: Request) -> Response:
+        return JSONResponse({"live": True})
 
     async def ready(_: Request) -> Response:
         try:
             await run_in_threadpool(service.revocation_list)
         except StorageError:
-            return PlainTextResponse("the database does not answer\n", 503)
-        return PlainTextResponse("ok\n")
+            return JSONResponse({"ready": False}, 503)
+        return JSONResponse({"ready": True})
 
     async def metrics(_: Request) -> Response:
         counts = await run_in_threadpool(service.ledger.counts)
@@ -162,10 +162,13 @@ def create_app(service: AuthenticationService) -> Starlette:
         *(Route(f"/v1/{o}", face.handler(o), methods=["POST"]) for o in Operation),
         Route("/v1/realm", face.realm),
         Route("/v1/revocations", face.revocations),
-        Route("/healthz", healthy),
-        Route("/readyz", ready),
-        Route("/metrics", metrics),
     ]
+    if monitoring:
+        routes += [
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/metrics", metrics),
+        ]
     handlers = {404: _no_such_path, 405: _no_such_path}
     return Starlette(routes=routes, exception_handlers=handlers)
 

@@ -79,7 +79,7 @@ class CertificateAuthority:
         common_name = f"Coterie {secrets.token_hex(8)}"
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
         realm_name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(realm_uri(realm))])
-        start = now - DAY
+        start = now - now % HOUR - DAY
         builder = (
             x509.CertificateBuilder(subject, subject, key.public_key())
             .serial_number(x509.random_serial_number())

@@ -1,0 +1,63 @@
+"""`coterie`, the command: mounts everybody's commands and turns errors into one line that says what to do.
+
+Exit codes: 0 done, 1 an error that the line explains, 2 wrong usage, 75 a service is away and trying later helps.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from coterie import __version__
+from coterie.apps import operator
+from coterie.errors import CoterieError, ServiceError
+
+EXIT_ERROR = 1
+EXIT_LATER = 75
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="End-to-end encrypted group messaging.",
+)
+app.add_typer(operator.app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"coterie {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """End-to-end encrypted group messaging."""
+
+
+def main() -> None:
+    """Runs the command line; every `CoterieError` becomes one line on standard error and an exit code."""
+    try:
+        app()
+    except CoterieError as error:
+        Console(stderr=True, highlight=False).print(
+            f"[bold red]error:[/] {_plain(error)}", soft_wrap=True
+        )
+        later = isinstance(error, ServiceError) and error.retry_after is not None
+        sys.exit(EXIT_LATER if later else EXIT_ERROR)
+
+
+def _plain(error: CoterieError) -> str:
+    from rich.markup import escape
+
+    # What a peer or a service wrote may stand in a message: no control characters reach the terminal.
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(error))
+    return escape(text)

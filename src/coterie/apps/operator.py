@@ -1,0 +1,240 @@
+"""The operator's commands: serve, users, status, backup and restore. They work on the data directory, not over HTTP.
+
+Each command reads the configuration, does one thing and says what it did. `cli` mounts them beside everybody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from coterie.errors import StateError
+
+if TYPE_CHECKING:
+    from coterie.apps.config import Config
+    from coterie.authentication.service import AuthenticationService
+    from coterie.transport.as_api import LinkCode
+
+app = typer.Typer(no_args_is_help=True)
+user_app = typer.Typer(no_args_is_help=True, help="Add, list, revoke and delete users (operator).")
+app.add_typer(user_app, name="user")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The configuration file.", envvar="COTERIE_CONFIG"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+NameArgument = Annotated[str, typer.Argument(help="The user's name, without the realm.")]
+
+
+def _config(path: Path | None) -> Config:
+    from coterie.apps.config import default_path, load
+
+    config = load(path if path is not None else default_path())
+    config.check()
+    return config
+
+
+def _service(path: Path | None) -> AuthenticationService:
+    from coterie.apps.serve import authentication_directory, open_authentication
+
+    config = _config(path)
+    if "authentication" not in config.services:
+        msg = "this machine runs no Authentication Service (services in the configuration)"
+        raise StateError(msg)
+    os.umask(0o077)
+    directory = authentication_directory(config)
+    if not directory.exists():
+        typer.echo(
+            f"setting up the Authentication Service of {config.realm} in {directory}", err=True
+        )
+    return open_authentication(config)
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    only: Annotated[
+        str | None, typer.Option(help="Run one service only: authentication or delivery.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="HOST:PORT instead of the configured one.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data directory instead of the configured one.")
+    ] = None,
+) -> None:
+    """Run the Delivery Service and the Authentication Service.
+
+    Example: coterie serve --config /etc/coterie/coterie.toml
+    """
+    from dataclasses import replace
+
+    from coterie.apps.config import default_path, load
+    from coterie.apps.serve import run
+
+    loaded = load(config if config is not None else default_path())
+    if only is not None:
+        loaded = replace(loaded, services=(only,))
+    if listen is not None:
+        loaded = replace(loaded, listen=listen)
+    if data is not None:
+        loaded = replace(loaded, data=data)
+    loaded.check()
+    run(loaded)
+
+
+def _show_code(name: str, realm: str, code: LinkCode, *, as_json: bool) -> None:
+    text = code.code.decode()
+    until = datetime.fromtimestamp(code.expires_at, UTC)
+    if as_json:
+        typer.echo(
+            json.dumps({"user": f"{name}@{realm}", "code": text, "expires": until.isoformat()})
+        )
+        return
+    typer.echo(f"user:  {name}@{realm}")
+    typer.echo(f"code:  {text}")
+    typer.echo(f"valid: until {until:%Y-%m-%d %H:%M} UTC, for one device")
+    typer.echo(
+        "\nGive the code to the user over a channel that you trust. Whoever has it becomes that user."
+    )
+
+
+@user_app.command("add")
+def user_add(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Add a user and show the one-time code for the first device.
+
+    Example: coterie user add alice
+    """
+    service = _service(config)
+    _show_code(name, service.ca.realm, service.add_user(name), as_json=as_json)
+
+
+@user_app.command("code")
+def user_code(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show another one-time code, for a user who has lost every device."""
+    service = _service(config)
+    _show_code(name, service.ca.realm, service.new_code(name), as_json=as_json)
+
+
+@user_app.command("devices")
+def user_devices(
+    name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
+    """List a user's devices that are not revoked."""
+    found = _service(config).devices_of(name)
+    if as_json:
+        entries = [{"device": d, "valid_until": _iso(until)} for d, until in found]
+        typer.echo(json.dumps(entries))
+        return
+    table = Table("device", "certificate ends")
+    for device, until in found:
+        table.add_row(device, _iso(until))
+    Console().print(table)
+
+
+def _iso(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+@user_app.command("revoke")
+def user_revoke(
+    name: NameArgument,
+    device: Annotated[
+        str | None, typer.Option(help="Only this device (see: user devices).")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Revoke a user for good, with all devices, or one device.
+
+    Verifiers see it with their next revocation list. Members of groups are told, and remove the user.
+    """
+    service = _service(config)
+    service.revoke_user(name, device)
+    what = f"device {device} of {name}" if device else f"{name}, with all devices"
+    typer.echo(f"revoked {what}; verifiers see it with the next revocation list they fetch")
+
+
+@user_app.command("delete")
+def user_delete(
+    name: NameArgument,
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Revoke a user and forget the name. Nobody can have the name again."""
+    service = _service(config)
+    service.devices_of(name)
+    if not yes:
+        typer.confirm(f"Delete {name}@{service.ca.realm} for good?", abort=True)
+    service.delete_user(name)
+    typer.echo(f"deleted {name}")
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="A directory that does not exist yet.")],
+    config: ConfigOption = None,
+) -> None:
+    """Copy all databases and keys of the services, also while they run.
+
+    The passphrase of the root key is not in the copy: keep it elsewhere.
+    """
+    from coterie.apps.backup import back_up
+
+    files = back_up(_config(config).data, target)
+    typer.echo(
+        f"copied {len(files)} files to {target}; the root key's passphrase is not among them"
+    )
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A directory that `coterie backup` made.")],
+    config: ConfigOption = None,
+) -> None:
+    """Put a backup into the data directory, which must be empty. The services must not run.
+
+    Clients that have seen more of a group's log than the backup holds will report the service, and rightly so.
+    """
+    from coterie.apps.backup import put_back
+
+    data = _config(config).data
+    files = put_back(source, data)
+    typer.echo(f"restored {len(files)} files to {data}")
+
+
+@app.command()
+def status(
+    config: ConfigOption = None,
+    server: Annotated[
+        bool, typer.Option("--server", help="Ask the services whether they are well.")
+    ] = False,
+    url: Annotated[str | None, typer.Option(help="Where they are, if not as configured.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show whether the services answer and are ready; exit code 1 if one is not.
+
+    Example: coterie status --server --url https://chat.example.org
+    """
+    from coterie.apps.server_status import ask
+
+    if not server:
+        msg = "say whose status: --server is the services'"
+        raise StateError(msg)
+    reports = ask(_config(config), url)
+    if as_json:
+        typer.echo(json.dumps(reports))
+    else:
+        table = Table("service", "ready", "detail")
+        for name, report in reports.items():
+            table.add_row(name, "yes" if report["ready"] else "no", str(report["detail"]))
+        Console().print(table)
+    if not all(report["ready"] for report in reports.values()):
+        raise typer.Exit(1)

@@ -1,0 +1,366 @@
+"""`coterie serve` and the operator's commands as real processes, and the files in `deploy/`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from coterie.transport.api import ServiceInfo
+from coterie.transport.as_api import RealmInfo
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+CONFIG = """
+realm = "example.org"
+listen = "127.0.0.1:0"
+data = "data"
+[root]
+passphrase_file = "passphrase"
+"""
+
+
+@dataclass
+class Installation:
+    """A directory with a configuration, and the commands that run on it."""
+
+    home: Path
+    text: str = CONFIG
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.home.mkdir(exist_ok=True)
+        self.config.write_text(self.text)
+        passphrase = self.home / "passphrase"
+        passphrase.touch(mode=0o600)
+        passphrase.write_text("a passphrase that is long enough\n")
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "COTERIE_CONFIG": str(self.config),
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+        }
+
+    @property
+    def config(self) -> Path:
+        return self.home / "coterie.toml"
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=60,
+            check=False,
+        )
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", "from coterie.apps.cli import main; main()", *arguments]
+
+    def ok(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def fails(self, *arguments: str, code: int = 1) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == code, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    @contextmanager
+    def serving(self, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+        """The base URL of the running services, and their process."""
+        log = self.home / "log"
+        with log.open("w") as stream:
+            command = self.command("serve", *arguments)
+            process = subprocess.Popen(command, stderr=stream, text=True, env=self.environment)
+        try:
+            yield f"{self.scheme}://127.0.0.1:{self._port(log, process)}", process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+    @property
+    def scheme(self) -> str:
+        return "https" if "[tls]" in self.text else "http"
+
+    def _port(self, log: Path, process: subprocess.Popen[str]) -> int:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and process.poll() is None:
+            for line in log.read_text().splitlines():
+                if line.endswith("}") and (said := json.loads(line))["event"] == "listening":
+                    return int(said["port"])
+            time.sleep(0.05)
+        raise AssertionError(log.read_text())
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
+
+
+def test_both_services_start_answer_and_stop(here: Installation) -> None:
+    with here.serving() as (url, process):
+        info = ServiceInfo.decode(httpx.get(f"{url}/v1/service").content)
+        assert len(info.receipt_key) == 32
+        realm = RealmInfo.decode(httpx.get(f"{url}/authentication/v1/realm").content)
+        assert realm.realm == b"example.org"
+        report = json.loads(here.ok("status", "--server", "--json", "--url", url))
+        assert [r["ready"] for r in report.values()] == [True, True]
+        user = json.loads(here.ok("user", "add", "alice", "--json"))
+        assert user["user"] == "alice@example.org"
+    assert process.returncode == -signal.SIGTERM
+    names = {p.name for p in (here.home / "data").rglob("*.db")}
+    assert names == {"authentication.db", "logs.db", "directory.db"}
+    assert all(not p.stat().st_mode & 0o077 for p in (here.home / "data").rglob("*"))
+    report = here.run("status", "--server", "--json", "--url", url)
+    assert report.returncode == 1
+    assert not any(r["ready"] for r in json.loads(report.stdout).values())
+
+
+def test_the_receipt_key_and_the_root_outlast_a_restart(here: Installation) -> None:
+    def keys() -> tuple[bytes, bytes]:
+        with here.serving() as (url, _):
+            info = ServiceInfo.decode(httpx.get(f"{url}/v1/service").content)
+            realm = RealmInfo.decode(httpx.get(f"{url}/authentication/v1/realm").content)
+            return info.receipt_key, realm.anchors[0].cert_data
+
+    assert keys() == keys()
+
+
+def test_the_services_run_apart_and_the_delivery_service_follows_the_revocation_list(
+    here: Installation, tmp_path: Path
+) -> None:
+    with here.serving("--only", "authentication") as (url, _):
+        assert httpx.get(f"{url}/v1/service").status_code == 404
+        apart = f"""
+            listen = "127.0.0.1:0"
+            services = ["delivery"]
+            data = "data"
+            [trust]
+            anchors = ["{here.home}/data/authentication/root.der"]
+            authentication_url = "{url}/authentication"
+        """
+        other = Installation(tmp_path / "other", apart)
+        with other.serving() as (delivery_url, _):
+            assert httpx.get(f"{delivery_url}/v1/service").status_code == 200
+            assert httpx.get(f"{delivery_url}/authentication/v1/realm").status_code == 404
+            deadline = time.monotonic() + 10
+            asked = 'operation="revocations",status="200"'
+            while asked not in httpx.get(f"{url}/authentication/metrics").text:
+                assert time.monotonic() < deadline, (other.home / "log").read_text()
+                time.sleep(0.1)
+        assert "not renewed" not in (other.home / "log").read_text()
+
+
+def test_a_delivery_service_alone_needs_somebody_to_trust(here: Installation) -> None:
+    assert "trust.anchors" in here.fails("serve", "--only", "delivery")
+
+
+def test_a_second_server_on_the_same_data_is_refused(here: Installation) -> None:
+    with here.serving():
+        assert "another process serves" in here.fails("serve")
+
+
+def test_a_port_that_is_taken_is_an_error(here: Installation, tmp_path: Path) -> None:
+    with here.serving() as (url, _):
+        other = Installation(tmp_path / "other", CONFIG.replace(":0", ":" + url.rpartition(":")[2]))
+        assert "cannot listen" in other.fails("serve")
+
+
+def test_plain_http_for_others_is_refused(here: Installation) -> None:
+    assert "refusing to listen" in here.fails("serve", "--listen", "0.0.0.0:0")
+
+
+def test_unknown_services_settings_and_files_are_refused_in_one_line(here: Installation) -> None:
+    assert "must be one or both" in here.fails("serve", "--only", "push")
+    assert "cannot read" in here.fails("serve", "--config", "/nowhere.toml")
+    Installation(here.home, CONFIG + "[delivery]\nno_such = 1\n")
+    assert "unknown no_such" in here.fails("serve")
+
+
+def _certificate(directory: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
+    now = datetime.now(UTC)
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (directory / "tls.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (directory / "tls.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+
+
+def test_tls_is_spoken_with_the_configured_certificate(tmp_path: Path) -> None:
+    _certificate(tmp_path)
+    tls = '[tls]\ncertificate = "tls.pem"\nkey = "tls.key"\n'
+    here = Installation(tmp_path, CONFIG + tls)
+    with here.serving() as (url, _):
+        trusted = ssl.create_default_context(cafile=tmp_path / "tls.pem")
+        assert httpx.get(f"{url}/v1/service", verify=trusted).status_code == 200
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(f"{url}/v1/service")
+    broken = Installation(tmp_path, CONFIG + tls.replace("tls.key", "nothing.key"))
+    assert "TLS certificate or key" in broken.fails("serve")
+
+
+def test_no_log_line_names_a_user_or_an_address_even_when_everything_is_logged(
+    tmp_path: Path,
+) -> None:
+    here = Installation(tmp_path, 'log_level = "debug"\n' + CONFIG)
+    with here.serving() as (url, _):
+        here.ok("user", "add", "alice")
+        httpx.post(f"{url}/authentication/v1/enrol", content=b"alice")
+        httpx.post(f"{url}/v1/directory/claim", content=b"alice")
+        httpx.get(f"{url}/v1/alice")
+    lines = [json.loads(line) for line in (here.home / "log").read_text().splitlines()]
+    assert any(line.get("operation") == "enrol" for line in lines)
+    said = [line for line in lines if line["event"] != "listening"]
+    assert "alice" not in str(said)
+    assert "127.0.0.1" not in str(said)
+
+
+# -- users
+
+
+def test_the_operator_manages_users(here: Installation) -> None:
+    assert "code:" in here.ok("user", "add", "alice")
+    assert "taken" in here.fails("user", "add", "alice")
+    assert "not a user name" in here.fails("user", "add", "Alice!")
+    assert json.loads(here.ok("user", "code", "alice", "--json"))["code"]
+    assert json.loads(here.ok("user", "devices", "alice", "--json")) == []
+    assert "no device" in here.fails("user", "revoke", "alice", "--device", "0" * 32)
+    here.ok("user", "revoke", "alice")
+    assert "revoked" in here.fails("user", "code", "alice")
+    assert "no user" in here.fails("user", "delete", "bob", "--yes")
+    here.ok("user", "delete", "alice", "--yes")
+    assert "no user" in here.fails("user", "devices", "alice")
+
+
+def test_deleting_asks_first(here: Installation) -> None:
+    here.ok("user", "add", "alice")
+    done = subprocess.run(
+        here.command("user", "delete", "alice"),
+        input="n\n",
+        text=True,
+        env=here.environment,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert here.ok("user", "devices", "alice", "--json")
+
+
+# -- backup and restore
+
+
+def test_a_backup_made_while_serving_is_restored_and_served(
+    here: Installation, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    with here.serving() as (url, _):
+        here.ok("user", "add", "alice")
+        here.ok("backup", str(copy))
+        before = httpx.get(f"{url}/authentication/v1/realm").content
+    assert not (copy / "passphrase").exists()
+    assert all(not p.stat().st_mode & 0o077 for p in copy.rglob("*"))
+    assert "not empty" in here.fails("restore", str(copy))
+    shutil.rmtree(here.home / "data")
+    here.ok("restore", str(copy))
+    assert "taken" in here.fails("user", "add", "alice")
+    with here.serving() as (url, _):
+        assert httpx.get(f"{url}/authentication/v1/realm").content == before
+
+
+def test_a_backup_that_was_changed_damaged_or_is_none_is_not_restored(
+    here: Installation, tmp_path: Path
+) -> None:
+    here.ok("user", "add", "alice")
+    copy = tmp_path / "copy"
+    here.ok("backup", str(copy))
+    assert "is there already" in here.fails("backup", str(copy))
+    shutil.rmtree(here.home / "data")
+    manifest = json.loads((copy / "backup.json").read_text())
+    key = copy / "authentication" / "code.key"
+    kept = key.read_bytes()
+    key.write_bytes(bytes(32))
+    assert "was changed" in here.fails("restore", str(copy))
+    key.unlink()
+    assert "not a complete backup" in here.fails("restore", str(copy))
+    key.write_bytes(kept)
+    for change, complaint in (
+        ({"format": 99}, "backup format 99"),
+        ({"files": {"../x": "00"}}, "leads out"),
+        ({"files": {"/etc/passwd": "00"}}, "leads out"),
+    ):
+        (copy / "backup.json").write_text(json.dumps(manifest | change))
+        assert complaint in here.fails("restore", str(copy))
+    assert not (here.home / "data").exists()
+    assert "not a complete backup" in here.fails("restore", str(tmp_path / "nothing"))
+
+
+def test_there_is_nothing_to_back_up_before_the_first_start(here: Installation) -> None:
+    assert "nothing to copy" in here.fails("backup", str(here.home / "copy"))
+
+
+def test_a_database_of_a_newer_version_is_not_served(here: Installation) -> None:
+    here.ok("user", "add", "alice")
+    database = sqlite3.connect(here.home / "data" / "authentication" / "authentication.db")
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+    assert "newer version" in here.fails("serve")
+
+
+# -- what is deployed
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    unit = tmp_path / "coterie.service"
+    text = (DEPLOY / "coterie.service").read_text()
+    unit.write_text(text.replace("/opt/coterie/bin/coterie", sys.executable))
+    done = subprocess.run(
+        [analyze, "verify", str(unit)], capture_output=True, text=True, check=False
+    )
+    complaints = [line for line in done.stderr.splitlines() if "coterie" in line]
+    assert not complaints
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_container_file_has_no_complaint_of_the_linter() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("hadolint is not installed (extra dev)")
+    command = [str(hadolint), str(DEPLOY / "Containerfile")]
+    done: Any = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
