@@ -78,6 +78,8 @@ class CommitOptions:
     """Whether Welcomes and GroupInfo carry the ratchet tree."""
     members_per_welcome: int = 0
     """How many new members share one Welcome; 0 for one Welcome for all."""
+    group_info: bool = False
+    """Whether a GroupInfo is made even where nobody is added; `Group.group_info` makes one after adopting as well."""
     external_pub: bool = True
     """Whether the GroupInfo allows external Commits."""
     authenticated_data: bytes = b""

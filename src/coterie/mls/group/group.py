@@ -440,13 +440,17 @@ class Group:
     def _pend(
         self, created: CreatedCommit, message: MLSMessage, options: CommitOptions
     ) -> PendingCommit:
-        info = group_info(
-            created.begun.epoch,
-            self._config,
-            tree=options.tree_inside,
-            external_pub=options.external_pub,
-        )
-        sent = tuple(welcomes(created, info, options, self._config))
+        info: GroupInfo | None = None
+        sent: tuple[MLSMessage, ...] = ()
+        if created.staged.new_leaves or options.group_info:
+            # Not for every Commit: with the tree in it, it is as long as the group is large.
+            info = group_info(
+                created.begun.epoch,
+                self._config,
+                tree=options.tree_inside,
+                external_pub=options.external_pub,
+            )
+            sent = tuple(welcomes(created, info, options, self._config))
         staged = describe_commit(
             self._epoch,
             created.next,
@@ -457,7 +461,7 @@ class Group:
             external=False,
             tree=created.staged.tree,
         )
-        return PendingCommit(message, sent, MLSMessage.of(info), staged)
+        return PendingCommit(message, sent, MLSMessage.of(info) if info else None, staged)
 
     def drop_pending(self) -> None:
         """Gives up the own pending Commit: another one won (§14)."""

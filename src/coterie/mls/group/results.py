@@ -107,12 +107,13 @@ class OwnMessage:
 class PendingCommit:
     """An own Commit: `message` goes to the group, `welcomes` to new members once the Commit is accepted.
 
+    `group_info` is None where nobody is added and the options did not ask for one.
     Adopt it when the Delivery Service accepted it; drop it when another Commit won.
     """
 
     message: MLSMessage
     welcomes: tuple[MLSMessage, ...]
-    group_info: MLSMessage
+    group_info: MLSMessage | None
     commit: StagedCommit
 
     @property

@@ -54,7 +54,7 @@ class StoredPending(Struct):
 
     message: MLSMessage
     welcomes: tuple[MLSMessage, ...]
-    group_info: MLSMessage
+    group_info: MLSMessage | None
     staged: StoredStaged
     proposals: tuple[StoredCommitted, ...]
     added: tuple[Annotated[LeafIndex, Uint(4)], ...]
