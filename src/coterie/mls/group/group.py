@@ -285,6 +285,10 @@ class Group:
             self.suite, self._epoch.secrets.exporter_secret, label, context, length
         )
 
+    def sign(self, label: str, content: bytes) -> bytes:
+        """A signature under this member's leaf key with the application's own label (§5.1.2, §17.6)."""
+        return self.suite.sign_with_label(self._epoch.signature_key, label, content)
+
     def resumption_psk(self, epoch: int) -> Secret | None:
         """The resumption key of the present or a past epoch, if it is still held (§8.6)."""
         return self._keys.resumption_psk(epoch)

@@ -1,0 +1,163 @@
+"""What members say to each other inside a group: messages, and what all agree on about the group.
+
+`Content` is the application data of an MLS message; its id is signed with it, so that what arrives twice is shown once
+(RFC 9750, replay by insiders). `GroupProfile` stands in the GroupContext, where every member has the same one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Protocol
+
+from coterie.errors import DecodeError, RuleViolation
+from coterie.mls.extension import Extension
+from coterie.mls.group_context import GroupContext
+from coterie.mls.proposal import Add, GroupContextExtensions, Remove
+from coterie.mls.ratchet_tree import RatchetTree
+from coterie.mls.tls import Fixed, Struct, Uint, Uint8Enum
+from coterie.mls.types import ExtensionType
+from coterie.mls.validation import ProposalList
+from coterie.transport import api
+
+PROFILE_EXTENSION = ExtensionType(0xF0C0)
+BINDING_EXTENSION = ExtensionType(api.BINDING_EXTENSION)
+INBOX_EXTENSION = ExtensionType(api.INBOX_EXTENSION)
+EXTENSION_TYPES = (PROFILE_EXTENSION, BINDING_EXTENSION, INBOX_EXTENSION)
+
+MAX_NAME = 200
+"""The longest name of a group, in bytes of UTF-8."""
+
+
+class ContentType(Uint8Enum):
+    """What a message is."""
+
+    TEXT = 1
+    SEEN = 2
+
+
+class Content(Struct):
+    """A message: `body` is UTF-8 text, or the ids of messages that were seen, 16 bytes each."""
+
+    message_id: Annotated[bytes, Fixed(16)]
+    sent_at: Annotated[int, Uint(8)]
+    content_type: ContentType
+    body: bytes
+
+    @classmethod
+    def text(cls, text: str, now: int) -> Content:
+        """A text with a fresh id."""
+        return cls(secrets.token_bytes(16), now, ContentType.TEXT, text.encode())
+
+
+class WhoMay(Uint8Enum):
+    """Who may do a thing."""
+
+    MEMBERS = 1
+    ADMINS = 2
+
+
+class GroupProfile(Struct):
+    """The group's name and rules, agreed by all members (in the GroupContext).
+
+    `admins` are users as `name@realm` in UTF-8; only they may change the profile, and do what the rules keep for them.
+    """
+
+    name: bytes
+    admins: tuple[bytes, ...]
+    may_add: WhoMay = WhoMay.ADMINS
+    may_remove: WhoMay = WhoMay.ADMINS
+    may_rename: WhoMay = WhoMay.MEMBERS
+
+    def is_admin(self, user: str) -> bool:
+        """Whether a user (`name@realm`) is an administrator."""
+        return user.encode() in self.admins
+
+    def extension(self) -> Extension:
+        """The GroupContext extension that carries it."""
+        return Extension(PROFILE_EXTENSION, self.encode())
+
+
+def read_profile(extensions: tuple[Extension, ...]) -> GroupProfile:
+    """The profile of a group; raises `DecodeError` where there is none."""
+    for extension in extensions:
+        if extension.extension_type == PROFILE_EXTENSION:
+            return GroupProfile.decode(extension.extension_data)
+    msg = "the group has no profile: it was not made by Coterie's client"
+    raise DecodeError(msg, rule="profile/missing")
+
+
+def read_binding(extensions: tuple[Extension, ...]) -> api.DeliveryBinding:
+    """The log that a group is bound to; raises `DecodeError` where there is none (D-ACC-9)."""
+    for extension in extensions:
+        if extension.extension_type == BINDING_EXTENSION:
+            return api.DeliveryBinding.decode(extension.extension_data)
+    msg = "the group is bound to no log"
+    raise DecodeError(msg, rule="D-ACC-9")
+
+
+class UserOf(Protocol):
+    """Names the user of a leaf."""
+
+    def user_of(self, tree: RatchetTree, leaf: int) -> str:
+        """`name@realm` of the member at a leaf."""
+
+
+class ProfileRules:
+    """Judges Commits by the group's profile and binding, alike for every member (D-VAL-5)."""
+
+    def __init__(self, names: UserOf) -> None:
+        self._names = names
+
+    def check_commit(
+        self,
+        before: GroupContext,
+        tree: RatchetTree,
+        committer: int | None,
+        proposals: ProposalList,
+    ) -> None:
+        """Raises `RuleViolation` for what the group's rules do not allow."""
+        if committer is None:
+            self._refuse("external-commit", "this group takes no external Commits")
+        profile = read_profile(before.extensions)
+        for entry in proposals.all:
+            leaf = entry.sender.leaf_index
+            if leaf is None:
+                self._refuse("outside-proposal", "this group takes no proposals from outside")
+            user = self._names.user_of(tree, leaf)
+            content = entry.proposal.content
+            admin = profile.is_admin(user)
+            if isinstance(content, Add) and profile.may_add == WhoMay.ADMINS and not admin:
+                self._refuse("may-add", f"{user} may not add members")
+            if isinstance(content, Remove):
+                own = self._names.user_of(tree, content.removed) == user
+                if profile.may_remove == WhoMay.ADMINS and not admin and not own:
+                    self._refuse("may-remove", f"{user} may not remove members")
+            if isinstance(content, GroupContextExtensions):
+                self._check_extensions(before, content.extensions, profile, user, admin=admin)
+
+    def _check_extensions(
+        self,
+        before: GroupContext,
+        after: tuple[Extension, ...],
+        profile: GroupProfile,
+        user: str,
+        *,
+        admin: bool,
+    ) -> None:
+        old, new = read_binding(before.extensions), read_binding(after)
+        if (old.log_id, old.retention, old.predecessor) != (
+            new.log_id,
+            new.retention,
+            new.predecessor,
+        ):
+            self._refuse("binding", "a group stays with its log")
+        changed = read_profile(after)
+        if len(changed.name) > MAX_NAME:
+            self._refuse("name-length", f"a group's name has at most {MAX_NAME} bytes")
+        renamed_only = changed.replace(name=profile.name) == profile and old == new
+        if not admin and not (renamed_only and profile.may_rename == WhoMay.MEMBERS):
+            self._refuse("may-change", f"{user} may not change the group's rules")
+
+    @staticmethod
+    def _refuse(slug: str, message: str) -> None:
+        raise RuleViolation(message, rule=f"profile/{slug}")

@@ -1,0 +1,99 @@
+"""What a client tells its application, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a conversation."""
+
+    conversation: str
+    """The conversation's id: the hexadecimal group id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Event):
+    """This device is in a group now; `by` added it."""
+
+    name: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived(Event):
+    """A text arrived."""
+
+    message_id: str
+    sender: str
+    text: str
+    sent_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSent(Event):
+    """An own text stands in the log: everybody who is in the group can read it."""
+
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSeen(Event):
+    """A member says that it has shown these messages."""
+
+    message_ids: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class MembersAdded(Event):
+    """Users (or further devices of theirs) were added."""
+
+    users: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class MembersRemoved(Event):
+    """Users (or devices of theirs) were removed, or left."""
+
+    users: tuple[str, ...]
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed(Event):
+    """The group has another name."""
+
+    name: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedFromGroup(Event):
+    """This device is no longer in the group, and can read nothing that is sent from now on."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRenewed(Event):
+    """A member renewed its keys."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Missed(Event):
+    """Retention dropped messages before this device read them."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem(Event):
+    """Something is wrong that the user should know; `what_to_do` says what, if anything."""
+
+    what: str
+    what_to_do: str = ""

@@ -1,0 +1,231 @@
+"""This device's identity: its certificate, its keys, its inbox and its key packages (sections 12 and 13 of the protocol)."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated
+
+from coterie.client.content import EXTENSION_TYPES, INBOX_EXTENSION
+from coterie.errors import DecodeError, DecryptionError, StateError, VerificationError
+from coterie.identity.issuer import X509Issuer, presented_by
+from coterie.identity.names import UserId
+from coterie.mls.credential import Certificate, Credential
+from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
+from coterie.mls.extension import Capabilities, Extension, capabilities
+from coterie.mls.framing import MLSMessage
+from coterie.mls.hpke import HPKEPrivateKey
+from coterie.mls.key_package import KeyPackage, KeyPackageBundle, create_key_package
+from coterie.mls.leaf_node import Lifetime
+from coterie.mls.ratchet_tree import RatchetTree
+from coterie.mls.secret import Secret
+from coterie.mls.tls import Struct, Uint
+from coterie.mls.types import CredentialType
+from coterie.transport import api
+
+DEFAULT_SUITE = 1
+KEY_PACKAGE_LIFETIME = 90 * 24 * 3600
+"""Seconds for which a published key package can be used."""
+_BACKDATED = 3600
+_SMALLEST_ENVELOPE = 4096
+_SIZES = 7
+_TAG = 16
+
+
+class StoredIdentity(Struct):
+    """What a device keeps of its enrolment."""
+
+    server: bytes
+    user: bytes
+    realm: bytes
+    device: bytes
+    cipher_suite: Annotated[int, Uint(2)]
+    anchors: tuple[Certificate, ...]
+    chain: tuple[Certificate, ...]
+    signature_key: Secret
+    receipt_key: bytes
+    inbox_id: bytes
+    inbox_token: Secret
+
+
+class StoredPackage(Struct):
+    """A published key package with its private keys."""
+
+    key_package: KeyPackage
+    init_key: Secret
+    encryption_key: Secret
+    inbox_key: Secret
+    last_resort: Annotated[int, Uint(1)]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Package:
+    """A key package of this device with the key of its envelopes."""
+
+    bundle: KeyPackageBundle
+    inbox_key: HPKEPrivateKey
+    last_resort: bool
+
+    @property
+    def reference(self) -> bytes:
+        """The KeyPackageRef."""
+        return self.bundle.key_package.reference()
+
+    def stored(self) -> bytes:
+        """As it is stored."""
+        bundle = self.bundle
+        return StoredPackage(
+            bundle.key_package,
+            bundle.init_key.private_bytes(),
+            bundle.encryption_key.private_bytes(),
+            self.inbox_key.private_bytes(),
+            int(self.last_resort),
+        ).encode()
+
+    def open(self, suite: Suite, item: api.InboxItem) -> api.EnvelopeContent | None:
+        """What an envelope holds, None where it is not for this key package (D-INB-5)."""
+        info = api.INBOX_INFO + self.reference
+        try:
+            data = suite.hpke.open(self.inbox_key, item.kem_output, info, b"", item.ciphertext)
+            return api.EnvelopeContent.decode(bytes(data))
+        except (DecryptionError, VerificationError, DecodeError):
+            return None
+
+
+class SigningKey:
+    """The device's key as the Authentication Service's client wants it."""
+
+    def __init__(self, key: SignaturePrivateKey) -> None:
+        self._key = key
+
+    @property
+    def signature_key(self) -> bytes:
+        """The public key as MLS encodes it."""
+        return self._key.public
+
+    def sign(self, content: bytes) -> bytes:
+        """The signature over `content`."""
+        return self._key.scheme.sign(self._key.key, content)
+
+
+class Identity:
+    """One enrolled device."""
+
+    def __init__(self, stored: StoredIdentity) -> None:
+        self.stored = stored
+        self.suite = suite_of(stored.cipher_suite)
+        self.signature_key = self.suite.load_signature_key(stored.signature_key)
+        self.credential = Credential.x509(tuple(c.cert_data for c in stored.chain))
+        self.issuer = X509Issuer([c.cert_data for c in stored.anchors])
+
+    @property
+    def user(self) -> str:
+        """`name@realm` of this device's user."""
+        return f"{self.stored.user.decode()}@{self.stored.realm.decode()}"
+
+    def full_name(self, name: str) -> str:
+        """`name@realm` of a user who may be named without the realm; raises `StateError` for what is no name."""
+        try:
+            return str(UserId.parse(name, default_realm=self.stored.realm.decode()))
+        except ValueError as error:
+            raise StateError(str(error)) from error
+
+    def user_of(self, tree: RatchetTree, leaf: int) -> str:
+        """`name@realm` of the member at a leaf; raises `VerificationError` where its credential names nobody."""
+        node = tree.leaf(leaf)
+        if node is None:
+            msg = f"there is no member at leaf {leaf}"
+            raise VerificationError(msg)
+        return self.user_of_credential(node.credential)
+
+    @staticmethod
+    def user_of_credential(credential: Credential) -> str:
+        """`name@realm` that a credential names."""
+        return str(presented_by(credential).user)
+
+    def capabilities(self) -> Capabilities:
+        """What this client supports, with GREASE."""
+        return capabilities(
+            cipher_suites=[self.stored.cipher_suite],
+            credentials=[CredentialType.X509],
+            extensions=EXTENSION_TYPES,
+            rng=secrets.token_bytes,
+        )
+
+    def lifetime(self, now: int) -> Lifetime:
+        """The lifetime of a key package made now."""
+        return Lifetime(now - _BACKDATED, now + KEY_PACKAGE_LIFETIME)
+
+    def new_package(self, now: int, *, last_resort: bool = False) -> Package:
+        """A fresh key package, bound to this device's inbox (D-INB-1)."""
+        inbox_key = self.suite.generate_hpke_key(secrets.token_bytes)
+        info = api.InboxInfo(self.stored.inbox_id, inbox_key.public)
+        bundle = create_key_package(
+            self.suite,
+            self.signature_key,
+            self.credential,
+            self.capabilities(),
+            self.lifetime(now),
+            rng=secrets.token_bytes,
+            extensions=[Extension(INBOX_EXTENSION, info.encode())],
+        )
+        return Package(bundle, inbox_key, last_resort)
+
+    def load_package(self, value: bytes) -> Package:
+        """A key package that was stored."""
+        stored = StoredPackage.decode(value)
+        suite = self.suite
+        bundle = KeyPackageBundle(
+            stored.key_package,
+            suite.load_hpke_key(stored.init_key, stored.key_package.init_key),
+            suite.load_hpke_key(
+                stored.encryption_key, stored.key_package.leaf_node.encryption_key
+            ),
+            self.signature_key,
+        )
+        return Package(bundle, suite.load_hpke_key(stored.inbox_key), bool(stored.last_resort))
+
+
+def inbox_of(package: KeyPackage) -> api.InboxInfo:
+    """Where Welcomes for a key package go; raises `DecodeError` where it does not say."""
+    for extension in package.extensions:
+        if extension.extension_type == INBOX_EXTENSION:
+            return api.InboxInfo.decode(extension.extension_data)
+    msg = "the key package names no inbox"
+    raise DecodeError(msg, rule="D-DIR-1")
+
+
+def seal_envelope(
+    package: KeyPackage, ticket: bytes, content: api.EnvelopeContent
+) -> api.PostEnvelope:
+    """An envelope for whoever published the key package, of one of few sizes (D-INB-5).
+
+    Raises `StateError` where the content is larger than an envelope can be.
+    """
+    suite, info = suite_of(package.cipher_suite), inbox_of(package)
+    bare = len(content.encode())
+    for doubling in range(_SIZES):
+        target = (_SMALLEST_ENVELOPE << doubling) - _TAG
+        for header in (1, 2, 4):
+            length = target - bare - header + 1
+            filled = content.replace(padding=bytes(max(length, 0)))
+            if length >= 0 and len(filled.encode()) == target:
+                sealed = suite.hpke.seal(
+                    info.inbox_key,
+                    api.INBOX_INFO + package.reference(),
+                    b"",
+                    filled.encode(),
+                    secrets.token_bytes,
+                )
+                return api.PostEnvelope(info.inbox_id, ticket, *sealed)
+    msg = f"a Welcome of {bare} bytes does not fit an envelope"
+    raise StateError(msg)
+
+
+def read_key_package(message: bytes) -> KeyPackage:
+    """The key package of an MLSMessage; raises `DecodeError` where it is something else."""
+    body = MLSMessage.read(message).body
+    if not isinstance(body, KeyPackage):
+        msg = "the directory gave something that is no key package"
+        raise DecodeError(msg, rule="D-DIR-3")
+    return body

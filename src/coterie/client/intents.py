@@ -1,0 +1,76 @@
+"""What the user asked for, stored before anything is sent, and done again until the log shows it.
+
+An intent waits, or it is sealed: then the very bytes that go to the service are stored with it, so that a repetition is
+the same entry (D-ENT-2). When the epoch ends under it, it waits again. An intent is gone when the log has its entry.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from coterie.mls.tls import Struct, Uint, Uint8Enum
+from coterie.transport import api
+
+
+class IntentKind(Uint8Enum):
+    """What is wanted."""
+
+    SEND = 1
+    ADD = 2
+    REMOVE = 3
+    RENAME = 4
+    RENEW = 5
+    LEAVE = 6
+    COMMIT_PENDING = 7
+    WELCOME = 8
+    CORRECT = 9
+    CHANGE_RULES = 10
+
+
+COMMITS = frozenset(
+    {
+        IntentKind.ADD,
+        IntentKind.REMOVE,
+        IntentKind.RENAME,
+        IntentKind.RENEW,
+        IntentKind.COMMIT_PENDING,
+        IntentKind.CHANGE_RULES,
+    }
+)
+"""Intents that end the epoch."""
+
+
+class ClaimedPackage(Struct):
+    """A key package that was claimed for an Add, and the ticket for its inbox."""
+
+    key_package: bytes
+    ticket: bytes
+
+
+class Intent(Struct):
+    """One thing that the user wants in one conversation.
+
+    `argument` is the content of a message, the users (UTF-8, separated by spaces) to add or remove, a new name, or a
+    Welcome's parts; `sealed` are the bytes of the Append that were stored before they were sent.
+    """
+
+    kind: IntentKind
+    argument: bytes
+    claimed: tuple[ClaimedPackage, ...] = ()
+    sealed: api.Append | None = None
+    attempts: Annotated[int, Uint(4)] = 0
+
+    def waiting(self) -> Intent:
+        """The intent without what was sealed for an epoch that is over."""
+        return self.replace(sealed=None, attempts=self.attempts + 1)
+
+
+class WelcomeParts(Struct):
+    """A Welcome on its way: to whom, and what is needed to finish its envelope."""
+
+    claimed: ClaimedPackage
+    welcome: bytes
+    parent: api.Hash
+    read_token: api.Token
+    bundle: api.Append
+    opened: api.Receipt | None = None

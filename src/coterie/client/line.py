@@ -1,0 +1,458 @@
+"""One member's place in a log: what it has verified, and where it stands (docs/delivery-protocol.md, sections 3, 4, 7).
+
+A `Line` joins a `Group` with its log. It makes entries and judges those that it reads, in the order of the log, and it
+does no I/O: `conversation` fetches, stores and sends. The log is the only truth: also an own Commit takes effect when it
+is read back, not when the service answered.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from coterie.client.content import read_binding
+from coterie.client.epoch_keys import EpochKeys
+from coterie.errors import CoterieError, DecodeError, DecryptionError, VerificationError
+from coterie.mls.framing import MLSMessage, PublicMessage
+from coterie.mls.group import (
+    ApplicationMessage,
+    Group,
+    OwnMessage,
+    PendingCommit,
+    ProposalReceived,
+    StagedCommit,
+    StagedEpoch,
+)
+from coterie.mls.key_schedule import exported_secret
+from coterie.mls.rules import Rule
+from coterie.mls.secret import Secret
+from coterie.mls.tls import Struct, Uint
+from coterie.mls.types import SenderType
+from coterie.transport import api
+
+PRIVATE_RULES = frozenset(
+    {
+        Rule.PATH_SECRET_OPENS,
+        Rule.PATH_SECRET_MATCHES,
+        Rule.PSK_UNKNOWN,
+        Rule.OWN_MESSAGE_UNKNOWN,
+    }
+)
+"""What may have failed for this member alone (D-VAL-9)."""
+
+
+class LineState(Struct):
+    """Where a member stands in its log; stored with the group."""
+
+    parent: api.Hash
+    epoch: api.Hash
+    opening: api.Receipt
+    head: api.Receipt
+    last_candidate: api.Hash
+    used_leaves: tuple[Annotated[int, Uint(4)], ...]
+
+
+class Evidence(CoterieError):
+    """The service signed two things that cannot both be true (D-REC-10); both receipts are kept."""
+
+    def __init__(self, first: api.Receipt, second: api.Receipt, what: str) -> None:
+        msg = f"the Delivery Service contradicts itself: {what}. Nothing more is sent in this group"
+        super().__init__(msg, rule="D-REC-10")
+        self.first = first
+        self.second = second
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An own entry stands in the log."""
+
+    entry_hash: bytes
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Application data of a member."""
+
+    message: ApplicationMessage
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A proposal waits for a Commit."""
+
+    proposal: ProposalReceived
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A Commit was adopted; the member is in the next epoch, or out."""
+
+    commit: StagedCommit
+    own: bool
+    correct: api.Append | None
+    """A correction to append where the committer claimed a wrong access (D-COR-1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """An entry that means nothing (D-ENT-11, D-VAL-3), or a refused Commit with its proved author."""
+
+    number: int
+    why: str
+    leaf: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A Commit that this member cannot follow though others may (D-VAL-9): it must be added again."""
+
+    number: int
+    why: str
+
+
+Outcome = Sent | Data | Proposed | Committed | Void | Stuck
+
+
+class Line:
+    """A group and its log, as one member sees them."""
+
+    def __init__(self, group: Group, state: LineState) -> None:
+        self.group = group
+        self.state = state
+        self.binding = read_binding(group.context.extensions)
+        self._keys: EpochKeys | None = None
+        self._receipt_key = Ed25519PublicKey.from_public_bytes(self.binding.receipt_key)
+
+    @property
+    def keys(self) -> EpochKeys:
+        """The present epoch's keys."""
+        if self._keys is None:
+            self._keys = EpochKeys.derive(self.group.export_secret, self.binding.log_id)
+        return self._keys
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next entry to read."""
+        return self.state.head.number + 1
+
+    def read(self) -> api.Read:
+        """The request for what this member has not read."""
+        return api.Read(
+            self.binding.log_id, self.state.epoch, self.keys.read_token, self.next_number
+        )
+
+    # -- beginning
+
+    @classmethod
+    def opened(cls, group: Group, parent: bytes, opening: api.Receipt) -> Line:
+        """The line of a member that enters an epoch; checks the opening receipt (D-INB-7, D-REC-3).
+
+        Raises `VerificationError` where the receipt is not of this epoch or not the service's.
+        """
+        binding = read_binding(group.context.extensions)
+        keys = EpochKeys.derive(group.export_secret, binding.log_id)
+        name = keys.name(parent)
+        if opening.epoch != name or opening.number != 0:
+            msg = "the opening receipt is not that of the epoch that the group is in"
+            raise VerificationError(msg, rule="D-INB-7")
+        verify_receipt(Ed25519PublicKey.from_public_bytes(binding.receipt_key), opening)
+        return cls(group, LineState(parent, name, opening, opening, api.ZERO32, ()))
+
+    # -- writing
+
+    def message(self, kind: api.ContentKind, message: MLSMessage) -> api.Append:
+        """An entry with a message for the present epoch."""
+        header = self._header(api.EntryKind.MESSAGE)
+        sealed = api.SealedContent(kind, self.state.head, message.encode())
+        return self.keys.append(header, sealed)
+
+    def _header(
+        self,
+        kind: api.EntryKind,
+        *,
+        bundle: api.Bundle | None = None,
+        correction: api.Correction | None = None,
+    ) -> api.EntryHeader:
+        return api.EntryHeader(
+            api.DeliveryVersion.COTERIE1,
+            kind,
+            self.state.epoch,
+            secrets.token_bytes(32),
+            bundle,
+            correction,
+        )
+
+    def bundle(self, pending: PendingCommit) -> api.Append:
+        """The entry that ends the epoch with an own Commit (D-BUN-2)."""
+        staged = pending.next
+        assert staged is not None
+        following = EpochKeys.derive(staged_exporter(staged), self.binding.log_id)
+        header = self._header(
+            api.EntryKind.BUNDLE,
+            bundle=api.Bundle(self.state.last_candidate, following.access, ()),
+        )
+        commit = pending.message.encode()
+        tbs = api.ManifestTBS(
+            self.state.epoch,
+            header.id,
+            self.state.last_candidate,
+            following.access,
+            api.sha256(commit),
+            api.ZERO32,
+            self.state.head.hash(),
+            self.group.own_leaf,
+        )
+        signature = self.group.sign(api.MANIFEST_LABEL.decode(), tbs.encode())
+        content = api.CommitContent(api.Manifest(tbs, signature), commit)
+        sealed = api.SealedContent(api.ContentKind.COMMIT, self.state.head, content.encode())
+        return self.keys.append(header, sealed)
+
+    # -- reading
+
+    def take(self, stored: api.StoredEntry, *, now: int) -> Outcome:
+        """Verifies and acts on the next entry; raises `Evidence`, or `VerificationError` for what is not the log.
+
+        Anything that a member wrote gives an outcome, never an exception: what is wrong with it is void, refused, or a
+        private failure.
+        """
+        self._chain(stored.receipt)
+        entry = stored.entry
+        if entry is None or entry.hash() != stored.receipt.entry_hash:
+            msg = f"the service gave another entry than its receipt {stored.receipt.number} names"
+            raise VerificationError(msg, rule="D-REC-9")
+        outcome = self._judge(entry, stored.receipt, now)
+        if isinstance(outcome, Committed) and outcome.commit.next is not None:
+            return outcome
+        self._advance(stored.receipt, entry)
+        return outcome
+
+    def _chain(self, receipt: api.Receipt) -> None:
+        """Receipts chain without gap from the one this member has (D-REC-9)."""
+        verify_receipt(self._receipt_key, receipt)
+        head = self.state.head
+        if receipt.epoch != self.state.epoch or receipt.number != head.number + 1:
+            msg = f"expected receipt {head.number + 1} of the epoch, got {receipt.number}"
+            raise VerificationError(msg, rule="D-REC-9")
+        if receipt.previous != head.hash():
+            raise Evidence(head, receipt, "a receipt names another one before it than it served")
+
+    def see_head(self, head: api.Receipt) -> None:
+        """Compares the head that the service names with the own chain, and takes over its signature.
+
+        After a Commit was adopted the opening receipt is known but for its signature, which the service gives here.
+        """
+        mine = self.state.head
+        if head.epoch != self.state.epoch or head.number != mine.number:
+            return
+        verify_receipt(self._receipt_key, head)
+        if head.hash() != mine.hash():
+            raise Evidence(mine, head, f"two receipts with number {head.number}")
+        self.state = self.state.replace(head=head)
+        if head.number == 0:
+            self.state = self.state.replace(opening=head)
+
+    def skip_gone(self, gone: api.Receipt) -> None:
+        """Goes on after what retention dropped (D-REC-8)."""
+        verify_receipt(self._receipt_key, gone)
+        if gone.epoch != self.state.epoch or gone.number < self.next_number:
+            msg = "the service reports as dropped what this member has read"
+            raise VerificationError(msg, rule="D-REC-8")
+        self.state = self.state.replace(head=gone)
+
+    def _advance(self, receipt: api.Receipt, entry: api.Entry) -> None:
+        changes: dict[str, object] = {"head": receipt}
+        if entry.header.kind == api.EntryKind.BUNDLE:
+            changes["last_candidate"] = receipt.hash()
+        self.state = self.state.replace(**changes)
+
+    def _judge(self, entry: api.Entry, receipt: api.Receipt, now: int) -> Outcome:
+        number, kind = receipt.number, entry.header.kind
+        if kind in {api.EntryKind.CORRECTION, api.EntryKind.SUCCESSOR}:
+            return Void(number, "a correction or successor, which this member does not need")
+        if kind == api.EntryKind.BUNDLE:
+            bundle = entry.header.bundle
+            assert bundle is not None
+            if bundle.last_candidate != self.state.last_candidate:
+                raise Evidence(
+                    self.state.head, receipt, "a bundle was accepted over a missing candidate"
+                )
+        try:
+            content = self.keys.open(entry)
+            self._check_head(content.head, receipt)
+            if kind == api.EntryKind.BUNDLE:
+                return self._judge_bundle(entry, receipt, content, now)
+            return self._judge_message(entry, receipt, content, now)
+        except Evidence:
+            raise
+        except CoterieError as error:
+            return Void(number, str(error), getattr(error, "leaf", None))
+
+    def _check_head(self, head: api.Receipt, receipt: api.Receipt) -> None:
+        """The head that a sender saw is one of this chain, or evidence (D-REC-11)."""
+        verify_receipt(self._receipt_key, head)
+        if head.epoch != self.state.epoch or head.number >= receipt.number:
+            msg = "the head inside an entry is not one from before it"
+            raise VerificationError(msg, rule="D-REC-11")
+        mine = self.state.head if head.number == self.state.head.number else None
+        if head.number == 0:
+            mine = self.state.opening
+        if mine is not None and mine.hash() != head.hash():
+            raise Evidence(mine, head, f"two receipts with number {head.number}")
+
+    def _judge_message(
+        self, entry: api.Entry, receipt: api.Receipt, content: api.SealedContent, now: int
+    ) -> Outcome:
+        message = MLSMessage.read(content.content)
+        wanted = api.ContentKind.PROPOSAL
+        if not isinstance(message.body, PublicMessage):
+            wanted = api.ContentKind.APPLICATION
+        if content.kind != wanted:
+            return Void(receipt.number, "the entry's kind is not that of its message")
+        received = self.group.receive(message, now=now)
+        if isinstance(received, OwnMessage):
+            return Sent(entry.hash(), receipt.number)
+        if isinstance(received, ApplicationMessage):
+            return Data(received, receipt.number)
+        if isinstance(received, ProposalReceived):
+            return Proposed(received)
+        return Void(receipt.number, "a Commit outside of a bundle")
+
+    def _judge_bundle(
+        self, entry: api.Entry, receipt: api.Receipt, sealed: api.SealedContent, now: int
+    ) -> Outcome:
+        """A candidate: void, refused, valid, or a private failure (section 7)."""
+        del now  # Nothing about a Commit is judged by the time (D-VAL-6).
+        number = receipt.number
+        content = self._check_manifest(entry, sealed)
+        leaf = content.manifest.tbs.leaf_index
+        if leaf in self.state.used_leaves:
+            return Void(number, f"a second candidate of leaf {leaf}")
+        self.state = self.state.replace(used_leaves=(*self.state.used_leaves, leaf))
+        try:
+            commit, own = self._commit_of(content)
+        except CoterieError as error:
+            if isinstance(error, DecryptionError) or error.rule in PRIVATE_RULES:
+                return Stuck(number, str(error))
+            if error.rule == Rule.CONFIRMATION_TAG and _has_private_inputs(content.commit):
+                return Stuck(number, str(error))
+            return Void(number, str(error), leaf)
+        return self._adopt(commit, own=own, entry=entry, receipt=receipt)
+
+    def _check_manifest(self, entry: api.Entry, sealed: api.SealedContent) -> api.CommitContent:
+        """Raises where a bundle is void (D-VAL-3)."""
+        if sealed.kind != api.ContentKind.COMMIT:
+            raise DecodeError("a bundle without a Commit in it", rule="D-VAL-3")
+        content, header = api.CommitContent.decode(sealed.content), entry.header
+        tbs, bundle = content.manifest.tbs, header.bundle
+        assert bundle is not None
+        fits = (
+            (tbs.epoch, tbs.id) == (header.epoch, header.id)
+            and (tbs.last_candidate, tbs.next) == (bundle.last_candidate, bundle.next)
+            and tbs.head == sealed.head.hash()
+            and tbs.commit_hash == api.sha256(content.commit)
+        )
+        if not fits:
+            raise DecodeError("a manifest that is not of its bundle", rule="D-VAL-3")
+        leaf = self.group.tree.member(tbs.leaf_index, rule="D-VAL-3")
+        self.group.suite.verify_with_label(
+            leaf.signature_key,
+            api.MANIFEST_LABEL.decode(),
+            tbs.encode(),
+            content.manifest.signature,
+            rule="D-VAL-3",
+        )
+        return content
+
+    def _commit_of(self, content: api.CommitContent) -> tuple[StagedCommit, bool]:
+        message = MLSMessage.read(content.commit)
+        body = message.body
+        sender = body.content.sender if isinstance(body, PublicMessage) else None
+        if sender is None or sender.sender_type != SenderType.MEMBER:
+            raise DecodeError("a bundle whose message is no member's Commit", rule="D-VAL-5")
+        if sender.leaf_index != content.manifest.tbs.leaf_index:
+            raise DecodeError("a Commit by another leaf than its manifest's", rule="D-VAL-5")
+        received = self.group.receive(message, now=None)
+        if isinstance(received, StagedCommit):
+            return received, False
+        pending = self.group.pending_commit
+        if isinstance(received, OwnMessage) and received.pending and pending is not None:
+            return pending.commit, True
+        if isinstance(received, OwnMessage):
+            msg = "an own Commit of which this client has no record"
+            raise DecryptionError(msg, rule=Rule.OWN_MESSAGE_UNKNOWN)
+        raise DecodeError("a bundle whose message is no Commit", rule="D-VAL-5")
+
+    def _adopt(
+        self, commit: StagedCommit, *, own: bool, entry: api.Entry, receipt: api.Receipt
+    ) -> Outcome:
+        staged = commit.next
+        correct = None
+        if staged is None:
+            self.group.adopt(commit)
+            return Committed(commit, own, None)
+        bundle = entry.header.bundle
+        assert bundle is not None
+        following = EpochKeys.derive(staged_exporter(staged), self.binding.log_id)
+        if following.access != bundle.next:
+            header = self._header(
+                api.EntryKind.CORRECTION,
+                correction=api.Correction(entry.hash(), following.access),
+            )
+            bare = api.Entry(header, b"")
+            signature = self.keys.sign(api.append_to_be_signed(bare.hash()))
+            correct = api.Append(self.binding.log_id, bare, signature)
+        self.group.adopt(commit)
+        parent = self.state.epoch
+        name = following.name(parent)
+        # The service signs the opening receipt when it is asked; until then only what must stand in it is known.
+        opening = api.Receipt(name, 0, receipt.hash(), entry.hash(), bytes(64))
+        self.state = LineState(parent, name, opening, opening, api.ZERO32, ())
+        self._keys = following
+        self.binding = read_binding(self.group.context.extensions)
+        return Committed(commit, own, correct)
+
+
+def _has_private_inputs(commit: bytes) -> bool:
+    """Whether a failed confirmation tag may be one's own failure: after a path or a PSK (D-VAL-8, D-VAL-9)."""
+    from coterie.mls.proposal import Commit, PreSharedKey, Proposal
+
+    body = MLSMessage.read(commit).body
+    if not isinstance(body, PublicMessage) or not isinstance(body.content.body, Commit):
+        return False
+    content = body.content.body
+    return content.path is not None or any(
+        not isinstance(item.content, Proposal) or isinstance(item.content.content, PreSharedKey)
+        for item in content.proposals
+    )
+
+
+def staged_exporter(staged: StagedEpoch) -> EpochExporter:
+    """The exporter of an epoch that is not adopted yet."""
+    return EpochExporter(staged)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EpochExporter:
+    """`Group.export_secret` for a staged epoch."""
+
+    staged: StagedEpoch
+
+    def __call__(self, label: str, context: bytes, length: int) -> Secret:
+        """A secret of `length` bytes."""
+        epoch = self.staged.epoch
+        return exported_secret(epoch.suite, epoch.secrets.exporter_secret, label, context, length)
+
+
+def verify_receipt(key: Ed25519PublicKey, receipt: api.Receipt) -> None:
+    """Raises `VerificationError` unless the service signed the receipt (D-REC-1)."""
+    try:
+        key.verify(receipt.signature, receipt.to_be_signed())
+    except InvalidSignature as error:
+        msg = "a receipt is not signed with the service's receipt key"
+        raise VerificationError(msg, rule="D-REC-9") from error
