@@ -78,15 +78,15 @@ def _node_command(folder: Path) -> list[str]:
     return ["node", str(folder / "server.mjs")]
 
 
-def _cargo_peer(name: str) -> Peer:
+def _cargo_peer(name: str, *tools: str, hint: str = "") -> Peer:
     binary = f"peer-{name}"
     build_binary = ("cargo", "build", "--release", "--quiet")
     # The target folder is shared by all builds; only the program itself is kept per hash.
     keep_binary = ("cp", str(cargo_target() / "release" / binary), ".")
     return Peer(
         name,
-        ("cargo",),
-        "Rust 1.91 or later",
+        ("cargo", *tools),
+        f"Rust 1.91 or later{hint}",
         (build_binary, keep_binary),
         lambda folder: [str(folder / binary)],
         shared=("rust-grpc",),
@@ -98,6 +98,7 @@ PEERS: dict[str, Peer] = {
     for peer in (
         Peer("ts-mls", ("node", "npm"), "Node.js 20 or later", NPM_STEPS, _node_command),
         _cargo_peer("openmls"),
+        _cargo_peer("mls-rs", "pkg-config", hint=" and the OpenSSL headers with pkg-config"),
     )
 }
 

@@ -408,8 +408,9 @@ def new_member(world: World, first: Client, second: Client) -> None:
     a, b, _ = trio(world, first, second)
     for client, committer in ((second, a), (first, b)):
         identity = world.identity(client)
-        info = world.group_info(committer).group_info
-        made = client.NewMemberAddProposal(group_info=info, identity=identity)
+        # The request has no place for a tree beside the GroupInfo.
+        info = committer.client.GroupInfo(state_id=committer.state, external_tree=False)
+        made = client.NewMemberAddProposal(group_info=info.group_info, identity=identity)
         world.commit(committer, [made.proposal], joiners=[(client, identity, made.transaction_id)])
 
 
