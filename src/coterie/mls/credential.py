@@ -78,6 +78,25 @@ class Authenticator(Protocol):
         """Raises `VerificationError` unless `new` may stand where the same member had `old` (§5.3.1)."""
 
 
+def authenticate(
+    authenticator: Authenticator, credential: Credential, signature_key: bytes, *, now: int | None
+) -> None:
+    """Asks the application whether a credential is good; its `VerificationError` has a rule then (§5.3.1)."""
+    try:
+        authenticator.authenticate(credential, signature_key, now=now)
+    except VerificationError as error:
+        raise VerificationError(str(error.args[0]), rule=error.rule or Rule.CREDENTIAL) from error
+
+
+def check_successor(authenticator: Authenticator, old: Credential, new: Credential) -> None:
+    """Asks the application whether a credential may replace another; its `VerificationError` has a rule then."""
+    try:
+        authenticator.valid_successor(old, new)
+    except VerificationError as error:
+        rule = error.rule or Rule.CREDENTIAL_SUCCESSOR
+        raise VerificationError(str(error.args[0]), rule=rule) from error
+
+
 class AcceptAnything:
     """Authenticates nobody: every credential is taken at its word. For tests and experiments only."""
 

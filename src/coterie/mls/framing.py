@@ -7,7 +7,7 @@ hashed is put together from the slices that arrived.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from coterie.errors import RuleViolation
 from coterie.mls.crypto import SignaturePrivateKey, Suite
@@ -182,6 +182,7 @@ def sign_content(
 
 
 _DOOR = object()
+B = TypeVar("B", bytes, Proposal, Commit)
 
 
 class VerifiedContent:
@@ -207,6 +208,14 @@ class VerifiedContent:
     def sender(self) -> Sender:
         """Who signed it."""
         return self.content.sender
+
+    def body(self, kind: type[B]) -> B:
+        """The body, which the content type says is of this kind."""
+        found = self.content.body
+        if not isinstance(found, kind):
+            msg = f"the content is a {type(found).__name__}, not a {kind.__name__}"
+            raise TypeError(msg)
+        return found
 
     def authenticated_content(self) -> AuthenticatedContent:
         """The struct, as proposal references are made of it (§5.2)."""
@@ -260,11 +269,11 @@ def unprotect_public(
     if content.content_type == ContentType.APPLICATION:
         msg = "application data came as a PublicMessage"
         raise RuleViolation(msg, rule=Rule.APPLICATION_PUBLIC)
-    if message.membership_tag is not None and membership_key is not None:
+    if content.sender.sender_type == SenderType.MEMBER and membership_key is not None:
         suite.verify_mac(
             membership_key,
             _to_be_maced(content, message.auth, context),
-            message.membership_tag,
+            message.membership_tag or b"",
             rule=Rule.MEMBERSHIP_TAG,
         )
     return AuthenticatedContent(WireFormat.MLS_PUBLIC_MESSAGE, content, message.auth)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
 
 from coterie.errors import RuleViolation
 from coterie.mls.credential import Authenticator, Credential
@@ -66,6 +65,10 @@ class KeyPackage(Struct):
         check_lifetime(leaf, now=now, max_lifetime=max_lifetime)
         check_contents(leaf, suite)
         check_extension_list(self.extensions)
+        for extension in self.extensions:
+            if not leaf.capabilities.supports_extension(extension.extension_type):
+                msg = f"the key package carries extension {int(extension.extension_type)}, its leaf lists it not"
+                raise RuleViolation(msg, rule=Rule.KEY_PACKAGE_EXTENSION_UNLISTED)
         suite.check_hpke_public_key(self.init_key)
         if self.init_key == leaf.encryption_key:
             msg = "the key package uses one key as init key and as encryption key"
@@ -80,7 +83,7 @@ class KeyPackage(Struct):
             rule=Rule.KEY_PACKAGE_SIGNATURE,
         )
         check_credential(leaf, authenticator, now=now)
-        return VerifiedKeyPackage._of(self)
+        return VerifiedKeyPackage(self, _DOOR)
 
 
 class KeyPackageTBS(Struct):
@@ -106,10 +109,6 @@ class VerifiedKeyPackage:
             msg = "a VerifiedKeyPackage comes from KeyPackage.validate alone"
             raise TypeError(msg)
         self.key_package = key_package
-
-    @classmethod
-    def _of(cls, key_package: KeyPackage) -> Self:
-        return cls(key_package, _DOOR)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

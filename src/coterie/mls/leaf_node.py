@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Annotated
 
 from coterie.errors import RuleViolation
-from coterie.mls.credential import Authenticator, Credential
+from coterie.mls.credential import Authenticator, Credential, authenticate
 from coterie.mls.crypto import SignaturePrivateKey, Suite
 from coterie.mls.extension import (
     MAX_CAPABILITIES,
@@ -35,6 +35,10 @@ class Lifetime(Struct):
 
     not_before: Annotated[int, Uint(8)]
     not_after: Annotated[int, Uint(8)]
+
+    def covers(self, now: int) -> bool:
+        """Whether a time, in seconds since 1970, is within it."""
+        return self.not_before <= now <= self.not_after
 
 
 class LeafNode(Struct):
@@ -136,7 +140,7 @@ def check_lifetime(leaf: LeafNode, *, now: int | None, max_lifetime: int | None)
     if total < 0 or (max_lifetime is not None and total > max_lifetime):
         msg = f"a lifetime of {total} seconds, at most {max_lifetime} are accepted"
         raise RuleViolation(msg, rule=Rule.LEAF_LIFETIME_MAXIMUM)
-    if now is not None and not lifetime.not_before <= now <= lifetime.not_after:
+    if now is not None and not lifetime.covers(now):
         word = "is not valid yet" if now < lifetime.not_before else "has expired"
         msg = f"the leaf {word}: it is valid from {lifetime.not_before} to {lifetime.not_after}"
         raise RuleViolation(msg, rule=Rule.LEAF_LIFETIME)
@@ -200,4 +204,4 @@ def check_required(leaf: LeafNode, required: RequiredCapabilities | None) -> Non
 
 def check_credential(leaf: LeafNode, authenticator: Authenticator, *, now: int | None) -> None:
     """Asks the application's Authentication Service; raises its `VerificationError` (§5.3.1)."""
-    authenticator.authenticate(leaf.credential, leaf.signature_key, now=now)
+    authenticate(authenticator, leaf.credential, leaf.signature_key, now=now)

@@ -117,12 +117,19 @@ class Rule(StrEnum):
     PARENT_HASH = "7.9.2/parent-hash", "every parent node is parent-hash valid"
 
     # §8 and §9 keys
+    GROUP_VERSION = "8.1/version", "a group is of protocol version MLS 1.0"
+    GROUP_EPOCH = "8.1/epoch", "the number of the last possible epoch is never passed"
     PSK_UNKNOWN = "8.4/psk-unknown", "every pre-shared key that a Commit uses is at hand"
+    PSK_COUNT = "8.4/count", "a Commit uses at most 65,535 pre-shared keys"
     GENERATION_USED = "9.2/generation-used", "a generation is used once"
     GENERATION_FORWARD = "9.2/generation-forward", "a generation is not too far ahead"
 
     # §10 and §11 key packages, groups
     KEY_PACKAGE_VERSION = "10/version", "a key package is for the group's protocol version"
+    KEY_PACKAGE_EXTENSION_UNLISTED = (
+        "10/extension-listed",
+        "a key package's leaf lists the extensions that the key package carries",
+    )
     KEY_PACKAGE_CIPHER_SUITE = "10.1/cipher-suite", "a key package is for the group's cipher suite"
     KEY_PACKAGE_SIGNATURE = (
         "10.1/signature",
@@ -146,7 +153,6 @@ class Rule(StrEnum):
     PSK_NONCE = "12.1.4/nonce", "a psk_nonce has Nh bytes"
     REINIT_VERSION = "12.1.5/version", "a ReInit does not go back to an older version"
     EXTERNAL_SENDER_TYPE = "12.1.8/type", "an external sender proposes only what it may"
-    EXTERNAL_PUBLIC = "12.1.8/public", "an external proposal is a PublicMessage"
     NEW_MEMBER_PROPOSAL_TYPE = "12.1.8/new-member", "a new member proposes its own Add only"
     PROPOSAL_COUNT = "12.2/count", "a Commit covers at most 131,072 proposals"
     LIST_OWN_UPDATE = "12.2/own-update", "a committer does not commit its own Update"
@@ -164,10 +170,7 @@ class Rule(StrEnum):
     PATH_REQUIRED = "12.4/path-required", "a Commit has a path unless its proposals allow none"
     PATH_LEAF_KEY = "12.4.2/leaf-key", "the path's leaf has a new encryption key"
     PATH_KEY_REUSED = "12.4.2/key-reused", "no key of a path is in the tree already"
-    CONFIRMATION_MISSING = (
-        "12.4.2/confirmed",
-        "a Commit's confirmation tag matches the new key schedule",
-    )
+    AFTER_REINIT = "12.4.2/after-reinit", "after a ReInit a group takes no proposals and no Commits"
     GROUP_INFO_SIGNATURE = "12.4.3/signature", "a GroupInfo is signed by the member that it names"
     GROUP_INFO_SIGNER = "12.4.3/signer", "the signer of a GroupInfo is a member"
     GROUP_ID_UNIQUE = "12.4.3/group-id", "a client is in no other group with the same id"
@@ -208,6 +211,7 @@ class Rule(StrEnum):
         "leaves stand at even places of the tree, parents at odd ones",
     )
     TREE_TRAILING_BLANK = "12.4.3.3/trailing-blank", "a ratchet tree does not end with a blank node"
+    TREE_LENGTH = "12.4.3.3/length", "a ratchet tree ends with a leaf"
     TREE_SIZE = "12.4.3.3/size", "a ratchet tree has at most 16,777,216 leaves"
 
     # §13 and §16

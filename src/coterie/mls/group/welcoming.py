@@ -22,6 +22,7 @@ from coterie.mls.tree_index import TreeIndex
 from coterie.mls.types import CipherSuite, ExtensionType, ResumptionPSKUsage
 from coterie.mls.validation import Policy, verify_tree
 from coterie.mls.validation.commit import check_external_senders
+from coterie.mls.validation.proposal_list import check_psks
 from coterie.mls.welcome import (
     EncryptedGroupSecrets,
     GroupInfo,
@@ -116,6 +117,8 @@ def open_welcome(
     if sum(psk.usage in _CONTINUING for psk in secrets.psks) > 1:
         msg = "the Welcome has more than one resumption key for reinit or branch"
         raise RuleViolation(msg, rule=Rule.WELCOME_ONE_RESUMPTION)
+    usage = next((psk.usage for psk in secrets.psks if psk.usage in _CONTINUING), None)
+    check_psks(secrets.psks, suite.hash_length, usage)
     joiner = Joiner.of(suite, secrets.joiner_secret, psk_secret(suite, find_psks(secrets.psks)))
     key, nonce = joiner.welcome_key_and_nonce()
     try:

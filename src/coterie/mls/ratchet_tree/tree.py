@@ -408,7 +408,10 @@ def _assemble(nodes: list[LeafNode | ParentNode | None]) -> Subtree:
     if not nodes or nodes[-1] is None:
         msg = "a ratchet tree must end with a node that is not blank"
         raise RuleViolation(msg, rule=Rule.TREE_TRAILING_BLANK)
-    depth = tree_depth((len(nodes) + 1) // 2 + (0 if len(nodes) & 1 else 1))
+    if not len(nodes) & 1:
+        msg = "a ratchet tree must end with a leaf: parents have members on their right"
+        raise RuleViolation(msg, rule=Rule.TREE_LENGTH)
+    depth = tree_depth((len(nodes) + 1) // 2)
     if len(nodes) > 2 * MAX_LEAVES:
         msg = f"a tree of {len(nodes)} nodes, at most {2 * MAX_LEAVES} are read"
         raise RuleViolation(msg, rule=Rule.TREE_SIZE)
@@ -431,10 +434,7 @@ def _next_level(
         index = (i // 2) * step + offset
         node = nodes[index] if index < len(nodes) else None
         left = below[i]
-        if i + 1 < len(below):
-            right = below[i + 1]
-        else:
-            right = Subtree.blank(half, (i + 1) << half)
+        right = below[i + 1] if i + 1 < len(below) else Subtree.blank(half, (i + 1) << half)
         if node is None and left.is_blank and right.is_blank:
             above.append(Subtree.blank(height, left.start))
         else:

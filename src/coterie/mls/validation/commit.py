@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coterie.errors import RuleViolation
-from coterie.mls.credential import Authenticator
+from coterie.mls.credential import Authenticator, authenticate, check_successor
 from coterie.mls.crypto import Suite
 from coterie.mls.extension import Extension, ExternalSenders, find_extension
 from coterie.mls.group_context import GroupContext
@@ -38,6 +38,9 @@ from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import ExtensionType, LeafNodeSource
 from coterie.mls.validation.leaves import GroupRules, check_group_extensions, check_leaf_in_group
 from coterie.mls.validation.proposal_list import CustomProposal, ProposalList, custom_types
+
+MAX_EPOCH = (1 << 64) - 1
+"""The last epoch that a GroupContext can number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,9 @@ def stage_proposals(
 
     `committer` is None for an external Commit. `now` is None where the verdict must not depend on the time.
     """
+    if state.context.epoch >= MAX_EPOCH:
+        msg = f"epoch {state.context.epoch} is the last one that has a number: start a new group"
+        raise RuleViolation(msg, rule=Rule.GROUP_EPOCH)
     if policy.rules is not None:
         policy.rules.check_commit(state.context, state.tree, committer, proposals)
     extensions = _new_extensions(state, proposals, policy, now)
@@ -136,7 +142,7 @@ def check_external_senders(
     known = set() if old is None else set(old.external_senders)
     for sender in () if new is None else new.external_senders:
         if sender not in known:
-            authenticator.authenticate(sender.credential, sender.signature_key, now=now)
+            authenticate(authenticator, sender.credential, sender.signature_key, now=now)
 
 
 def check_add(state: PublicState, add: Add, policy: Policy, *, now: int | None) -> None:
@@ -169,7 +175,7 @@ def _check_replacement(
         if old.signature_key == new.signature_key:
             return
     elif old is not None:
-        policy.authenticator.valid_successor(old.credential, new.credential)
+        check_successor(policy.authenticator, old.credential, new.credential)
     check_credential(new, policy.authenticator, now=now)
 
 

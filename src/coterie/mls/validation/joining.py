@@ -26,6 +26,7 @@ from coterie.mls.ratchet_tree import (
 )
 from coterie.mls.rules import Rule
 from coterie.mls.tree_index import TreeIndex, type_name
+from coterie.mls.types import ProtocolVersion
 from coterie.mls.validation.commit import Policy
 from coterie.mls.validation.leaves import check_group_extensions
 
@@ -40,6 +41,9 @@ def verify_tree(
     `run` is `map` or an executor's, for the signatures. Lifetimes are not compared with the clock: a member whose key
     package expired after it joined must keep nobody out. Raises `RuleViolation` or `VerificationError`.
     """
+    if context.version != ProtocolVersion.MLS10:
+        msg = f"the group is of protocol version {int(context.version)}, only MLS 1.0 is spoken"
+        raise RuleViolation(msg, rule=Rule.GROUP_VERSION)
     tree = unverified.trust()
     suite = tree.suite
     if tree.tree_hash() != context.tree_hash:

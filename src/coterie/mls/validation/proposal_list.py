@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coterie.errors import RuleViolation
+from coterie.mls.extension import check_extension_list
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.proposal import (
     EXTERNAL_SENDER_TYPES,
@@ -31,6 +32,9 @@ from coterie.mls.types import (
 
 MAX_PROPOSALS = 1 << 17
 """The most proposals that one Commit may cover."""
+
+MAX_PSKS = (1 << 16) - 1
+"""The most pre-shared keys that PSKLabel can count (§8.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,6 @@ def check_proposal_sender(
         if not allowed:
             msg = f"an external sender may not propose {kind.name.lower()}"
             raise RuleViolation(msg, rule=Rule.EXTERNAL_SENDER_TYPE)
-    elif sender.sender_type == SenderType.NEW_MEMBER_PROPOSAL and kind != ProposalType.ADD:
-        msg = f"a new member may propose its own add only, not {kind.name.lower()}"
-        raise RuleViolation(msg, rule=Rule.NEW_MEMBER_PROPOSAL_TYPE)
 
 
 def _sorted(proposals: Iterable[CommittedProposal]) -> ProposalList:
@@ -152,7 +153,7 @@ def _take_update(
     leaf = entry.sender.leaf_index
     if leaf is None:
         msg = "an Update by somebody who is not a member"
-        raise RuleViolation(msg, rule=Rule.EXTERNAL_SENDER_TYPE)
+        raise RuleViolation(msg, rule=Rule.EXTERNAL_COMMIT_TYPES)
     if leaf in updates:
         msg = f"two Updates of leaf {int(leaf)}"
         raise RuleViolation(msg, rule=Rule.LIST_ONE_PER_LEAF)
@@ -227,12 +228,16 @@ def check_reinit(reinit: ReInit, version: int) -> None:
     if reinit.version < version:
         msg = f"a ReInit from protocol version {version} back to {int(reinit.version)}"
         raise RuleViolation(msg, rule=Rule.REINIT_VERSION)
+    check_extension_list(reinit.extensions)
 
 
 def check_psks(
-    psks: Iterable[PreSharedKeyID], nonce_length: int, allowed: ResumptionPSKUsage | None
+    psks: Sequence[PreSharedKeyID], nonce_length: int, allowed: ResumptionPSKUsage | None
 ) -> None:
     """Raises `RuleViolation` for pre-shared keys that may not be used here (§12.1.4, §12.2)."""
+    if len(psks) > MAX_PSKS:
+        msg = f"{len(psks)} pre-shared keys, at most {MAX_PSKS} can be mixed in"
+        raise RuleViolation(msg, rule=Rule.PSK_COUNT)
     seen = set()
     for psk in psks:
         check_psk(psk, nonce_length, allowed)
