@@ -329,7 +329,7 @@ def test_a_subscription_resumes_after_sigkill_without_a_gap_or_a_repeat(tmp_path
 
 def test_a_slow_reader_is_cut_off_and_costs_the_others_nothing(tmp_path: Path) -> None:
     async def run() -> None:
-        with running(tmp_path, "--max-waiting=200000") as server:
+        with running(tmp_path, "--max-waiting=1000000") as server:
             async with client_of(server) as client:
                 epoch = await made_log(client)
                 slow = _stalled_reader(server.port, subscribe(1, epoch))
