@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
-from coterie.errors import RuleViolation
+from coterie.errors import RuleViolation, StateError
 from coterie.mls.crypto import SignaturePrivateKey, Suite
 from coterie.mls.group_context import GroupContext
 from coterie.mls.key_package import KeyPackage
@@ -250,7 +250,13 @@ def protect_public(
     context: GroupContext,
     membership_key: bytes | None,
 ) -> PublicMessage:
-    """Frames signed content in the clear, with a membership tag where a member sends it (§6.2)."""
+    """Frames signed content in the clear, with a membership tag where a member sends it (§6.2).
+
+    Raises `StateError` for application data, which is never sent in the clear (§6).
+    """
+    if content.content_type == ContentType.APPLICATION:
+        msg = "application data is sent as a PrivateMessage only: use protect_private"
+        raise StateError(msg, rule=Rule.APPLICATION_PUBLIC)
     tag = None
     if membership_key is not None:
         tag = suite.mac(membership_key, _to_be_maced(content, auth, context))
