@@ -117,6 +117,7 @@ async def serve(app: object, listening: socket.socket) -> None:
         ws="websockets-sansio",
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
         ws_per_message_deflate=False,
         ws_max_size=64 * 1024,
         backlog=4096,

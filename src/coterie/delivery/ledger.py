@@ -126,8 +126,11 @@ class LogTransaction(Protocol):
 
     def add_entry(
         self, epoch: Epoch, row: EntryRow, id: bytes, body: bytes, *, first_candidate: bool
-    ) -> None:
-        """Adds an entry under the receipt's number; it counts in the branch of the epoch it opens, or its own."""
+    ) -> Usage:
+        """Adds an entry under the receipt's number; it counts in the branch of the epoch it opens, or its own.
+
+        Returns what that branch holds now.
+        """
 
     def read(
         self, epoch: Epoch, from_number: int, *, max_bytes: int, inline_limit: int
@@ -189,11 +192,13 @@ class LogTransaction(Protocol):
 class Ledger(Protocol):
     """A storage of logs."""
 
-    async def write(self, function: Callable[[LogTransaction], T]) -> T:
-        """Runs a transaction; returns when it is durable."""
+    async def write(
+        self, function: Callable[[LogTransaction], T], *, raises_first: bool = False
+    ) -> T:
+        """Runs a transaction; returns when it is durable. `raises_first`: it raises before it writes or not at all."""
 
     async def read(self, function: Callable[[LogTransaction], T]) -> T:
         """Runs a transaction that writes nothing, on what is durable."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Finishes what waits."""

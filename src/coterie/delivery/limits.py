@@ -11,6 +11,7 @@ import ipaddress
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import NewType
 
@@ -32,11 +33,16 @@ _SWEEP_EVERY = 4096
 
 def requester_of(address: str, settings: Settings) -> Requester:
     """The network prefix of an IP address; an address that is none (a Unix socket) is a requester of its own."""
+    return _prefix(address, settings.prefix_ipv4, settings.prefix_ipv6)
+
+
+@lru_cache(maxsize=16384)
+def _prefix(address: str, bits4: int, bits6: int) -> Requester:
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return Requester(b"other:" + address.encode())
-    bits = settings.prefix_ipv4 if ip.version == 4 else settings.prefix_ipv6
+    bits = bits4 if ip.version == 4 else bits6
     network = ipaddress.ip_network((ip, bits), strict=False)
     return Requester(network.network_address.packed)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -253,13 +254,10 @@ class Logs:
         return Accepted(Appended(opener.receipt, opened.opening), None, state)
 
     def _check_quota(self, tx: LogTransaction, epoch: Epoch, request: Append) -> None:
+        if request.entry.header.kind is EntryKind.MESSAGE:
+            return
         usage = tx.usage(epoch.branch)
         size = len(request.entry.encode())
-        if request.entry.header.kind is EntryKind.MESSAGE:
-            over = usage.messages + size - self._settings.message_quota
-            if over > 0:
-                tx.drop_oldest_messages(epoch, over)
-            return
         size += sum(len(chunk.data) for chunk in request.chunks)
         header = request.entry.header
         first = header.bundle is not None and epoch.first_candidate_hour is None
@@ -284,7 +282,9 @@ class Logs:
         row = EntryRow(
             header.kind, receipt, len(body), hour, None if opened is None else opened.key
         )
-        tx.add_entry(epoch, row, header.id, body, first_candidate=first_candidate)
+        usage = tx.add_entry(epoch, row, header.id, body, first_candidate=first_candidate)
+        if usage.messages > self._settings.message_quota:
+            tx.drop_oldest_messages(epoch, usage.messages - self._settings.message_quota)
         ended = first_candidate or epoch.first_candidate_hour is not None
         inline = entry if len(body) <= self._settings.inline_limit else None
         return Accepted(
@@ -514,9 +514,14 @@ def _limit(what: str, size: int, limit: int) -> None:
         )
 
 
+@lru_cache(maxsize=4096)
+def _public_key(key: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(key)
+
+
 def _verify(key: bytes, signature: bytes, content: bytes, rule: str) -> None:
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, content)
+        _public_key(key).verify(signature, content)
     except (InvalidSignature, ValueError):
         raise Refused(
             ErrorCode.BAD_SIGNATURE,

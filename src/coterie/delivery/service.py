@@ -34,6 +34,7 @@ from coterie.mls.types import CipherSuite
 from coterie.transport.api import (
     Append,
     DeliveryVersion,
+    EntryKind,
     ErrorCode,
     Failure,
     InboxItem,
@@ -136,9 +137,8 @@ class DeliveryService:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
             self._sweeper = None
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._ledger.close)
-        await loop.run_in_executor(None, self._store.close)
+        await self._ledger.close()
+        await self._store.close()
 
     async def sweep(self) -> None:
         """One round of retention."""
@@ -194,7 +194,10 @@ class DeliveryService:
             ) from error
 
     async def _append(self, request: Append, requester: Requester) -> Struct:
-        accepted = await self._ledger.write(lambda tx: self.logs.append(tx, request, requester))
+        only_message = request.entry.header.kind is EntryKind.MESSAGE
+        accepted = await self._ledger.write(
+            lambda tx: self.logs.append(tx, request, requester), raises_first=only_message
+        )
         if accepted.stored is not None:
             self.hub.entry(accepted.stored, accepted.state)
         return accepted.answer

@@ -236,7 +236,7 @@ class SQLiteTransaction:
 
     def add_entry(
         self, epoch: Epoch, row: EntryRow, id: bytes, body: bytes, *, first_candidate: bool
-    ) -> None:
+    ) -> Usage:
         """See LogTransaction."""
         receipt = row.receipt
         self._db.execute(
@@ -258,10 +258,10 @@ class SQLiteTransaction:
         )
         column = "messages" if row.kind is EntryKind.MESSAGE else "bundles"
         branch = epoch.branch if row.opened is None else self.epoch_at(row.opened).branch
-        self._add_usage(branch, column, row.size)
         if first_candidate:
             sql = "UPDATE epoch SET first_candidate_hour = ? WHERE key = ?"
             self._db.execute(sql, (row.hour, epoch.key))
+        return self._add_usage(branch, column, row.size)
 
     def read(
         self, epoch: Epoch, from_number: int, *, max_bytes: int, inline_limit: int
@@ -297,9 +297,12 @@ class SQLiteTransaction:
         """See LogTransaction."""
         return Usage(*self._one("SELECT messages, bundles FROM branch WHERE key = ?", branch))
 
-    def _add_usage(self, branch: int, column: str, size: int) -> None:
-        sql = f"UPDATE branch SET {column} = {column} + ? WHERE key = ?"  # noqa: S608 - two names
-        self._db.execute(sql, (size, branch))
+    def _add_usage(self, branch: int, column: str, size: int) -> Usage:
+        sql = (
+            f"UPDATE branch SET {column} = {column} + ? WHERE key = ?"  # noqa: S608 - two names
+            " RETURNING messages, bundles"
+        )
+        return Usage(*self._one(sql, size, branch))
 
     def drop_oldest_messages(self, epoch: Epoch, need: int) -> int:
         """See LogTransaction."""
@@ -470,14 +473,18 @@ class SQLiteLedger:
         """The database."""
         return self._store
 
-    async def write(self, function: Callable[[SQLiteTransaction], T]) -> T:
+    async def write(
+        self, function: Callable[[SQLiteTransaction], T], *, raises_first: bool = False
+    ) -> T:
         """See Ledger."""
-        return await self._store.write(lambda db: function(SQLiteTransaction(db)))
+        return await self._store.write(
+            lambda db: function(SQLiteTransaction(db)), raises_first=raises_first
+        )
 
     async def read(self, function: Callable[[SQLiteTransaction], T]) -> T:
         """See Ledger."""
         return await self._store.read(lambda db: function(SQLiteTransaction(db)))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """See Ledger."""
-        self._store.close()
+        await self._store.close()
