@@ -102,10 +102,7 @@ def check_extension_list(extensions: Iterable[Extension]) -> None:
 def grease(rng: RandomSource, count: int = 1) -> tuple[int, ...]:
     """`count` distinct GREASE values, in random order (§13.5)."""
     values = sorted(GREASE_VALUES)
-    picked = []
-    for _ in range(count):
-        picked.append(values.pop(rng(1)[0] % len(values)))
-    return tuple(picked)
+    return tuple(values.pop(rng(1)[0] % len(values)) for _ in range(count))
 
 
 def capabilities(

@@ -6,7 +6,6 @@ The checks here need nothing but the leaf and the place it stands in; what depen
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated
 
 from coterie.errors import RuleViolation
@@ -97,13 +96,6 @@ class LeafNodeTBS(Struct):
             extensions=self.extensions,
             signature=signature,
         )
-
-
-class LifetimeCheck(Enum):
-    """Whether a lifetime is compared with the clock (§7.3): an old leaf must not keep anyone from joining."""
-
-    NOW = "the leaf is being added"
-    NONE = "the leaf was accepted before"
 
 
 def check_signature(

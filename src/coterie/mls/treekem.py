@@ -146,8 +146,8 @@ def open_path(
 ) -> tuple[dict[NodeIndex, HPKEPrivateKey], Secret]:
     """A receiver's new keys and the commit secret out of an UpdatePath (§7.5).
 
-    `path` and `private` are those of the tree with the proposals applied, before the path is. Raises `DecryptionError` where
-    the ciphertext does not open, or what is in it does not belong to the public keys of the path.
+    `path` and `private` are those of the tree with the proposals applied, before the path is. Raises `DecryptionError`
+    where the ciphertext does not open, or what is in it does not belong to the public keys of the path.
     """
     place = next(n for n, node in enumerate(path) if node.sibling.covers(private.leaf))
     position, held = ciphertext_position(

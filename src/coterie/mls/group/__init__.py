@@ -9,14 +9,13 @@ from coterie.mls.group.joining import ExternalJoin
 from coterie.mls.group.results import (
     ApplicationMessage,
     Delta,
-    Member,
     OwnMessage,
     PendingCommit,
-    ProposalReceived,
     Received,
     SecretHeld,
     StagedCommit,
 )
+from coterie.mls.public_group import Member, ProposalReceived
 
 __all__ = [
     "ApplicationMessage",

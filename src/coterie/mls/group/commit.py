@@ -6,12 +6,12 @@ the key schedule of the new epoch are computed by the same code, whoever made th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from coterie.errors import DecryptionError, RuleViolation
+from coterie.errors import CoterieError, DecryptionError
 from coterie.mls.credential import Credential
-from coterie.mls.crypto import SignaturePrivateKey
+from coterie.mls.crypto import SignaturePrivateKey, Suite
 from coterie.mls.extension import Capabilities, Extension
 from coterie.mls.framing import (
     FramedContent,
@@ -19,11 +19,13 @@ from coterie.mls.framing import (
     VerifiedContent,
     confirmed_transcript_hash,
     interim_transcript_hash,
+    own_content,
     sign_content,
 )
 from coterie.mls.group.config import CommitOptions, Config
 from coterie.mls.group.epoch import Epoch, StagedEpoch
-from coterie.mls.group_context import GroupContext, PreSharedKeyID
+from coterie.mls.group.psks import PskFinder, PskSecrets
+from coterie.mls.group_context import GroupContext
 from coterie.mls.hpke import HPKEPrivateKey
 from coterie.mls.key_schedule import (
     Joiner,
@@ -31,9 +33,9 @@ from coterie.mls.key_schedule import (
     external_init_open,
     psk_secret,
 )
-from coterie.mls.leaf_node import LeafNode, LeafNodeTBS
+from coterie.mls.leaf_node import LeafNode, LeafNodeTBS, Lifetime
 from coterie.mls.proposal import Commit, ProposalOrRef
-from coterie.mls.ratchet_tree import RatchetTree, UpdatePath
+from coterie.mls.ratchet_tree import UpdatePath
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
 from coterie.mls.tree_index import Counters
@@ -48,18 +50,16 @@ from coterie.mls.types import (
 )
 from coterie.mls.validation import (
     CommittedProposal,
+    Policy,
     ProposalList,
     PublicState,
     StagedPublic,
     list_for_commit,
-    list_for_external_commit,
-    stage_path,
+    next_context,
     stage_proposals,
+    stage_public_commit,
 )
 from coterie.mls.validation.commit import check_next_tree, with_path
-
-PskSecrets = Sequence[tuple[PreSharedKeyID, bytes]]
-PskFinder = Callable[[Sequence[PreSharedKeyID]], PskSecrets]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -77,20 +77,10 @@ class BuiltPath:
     derived: DerivedPath
     update: UpdatePath
     staged: StagedPublic
-    tree_hash: bytes
 
-
-def next_context(context: GroupContext, staged: StagedPublic, confirmed: bytes) -> GroupContext:
-    """The GroupContext of the next epoch; with the old confirmed hash it is the provisional one (§12.4.1)."""
-    return GroupContext(
-        context.version,
-        context.cipher_suite,
-        context.group_id,
-        context.epoch + 1,
-        staged.tree.tree_hash(),
-        confirmed,
-        staged.extensions,
-    )
+    def private(self, before: PrivatePath) -> PrivatePath:
+        """The committer's private keys in the next epoch."""
+        return before.fitting(self.staged.tree, self.derived.keys(), self.derived.leaf_key)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -102,10 +92,30 @@ class NewLeaf:
     capabilities: Capabilities
     extensions: tuple[Extension, ...] = ()
 
-    @classmethod
-    def like(cls, leaf: LeafNode, signature_key: SignaturePrivateKey) -> NewLeaf:
-        """A leaf that says what another one does."""
-        return cls(signature_key, leaf.credential, leaf.capabilities, leaf.extensions)
+    def sign(
+        self,
+        suite: Suite,
+        encryption_key: bytes,
+        source: LeafNodeSource,
+        *,
+        lifetime: Lifetime | None = None,
+        parent_hash: bytes | None = None,
+        group_id: bytes | None = None,
+        leaf_index: LeafIndex | None = None,
+    ) -> LeafNode:
+        """The leaf node with this encryption key; what else is needed depends on its source (§7.2)."""
+        return LeafNodeTBS(
+            encryption_key=encryption_key,
+            signature_key=self.signature_key.public,
+            credential=self.credential,
+            capabilities=self.capabilities,
+            leaf_node_source=source,
+            lifetime=lifetime,
+            parent_hash=parent_hash,
+            extensions=self.extensions,
+            group_id=group_id,
+            leaf_index=leaf_index,
+        ).sign(suite, self.signature_key)
 
 
 def build_path(
@@ -121,23 +131,37 @@ def build_path(
     derived = derive_path(suite, tree, committer, rng)
     path = tuple(step.node for step in derived.steps)
     nodes, parent_hash = tree.path_parents(path, [step.key.public for step in derived.steps])
-    node = LeafNodeTBS(
-        encryption_key=derived.leaf_key.public,
-        signature_key=leaf.signature_key.public,
-        credential=leaf.credential,
-        capabilities=leaf.capabilities,
-        leaf_node_source=LeafNodeSource.COMMIT,
-        lifetime=None,
+    node = leaf.sign(
+        suite,
+        derived.leaf_key.public,
+        LeafNodeSource.COMMIT,
         parent_hash=parent_hash,
-        extensions=leaf.extensions,
         group_id=state.context.group_id,
         leaf_index=committer,
-    ).sign(suite, leaf.signature_key)
+    )
     merged = tree.with_path(committer, node, nodes)
     staged = with_path(state, staged, merged, path, node, config.policy())
     provisional = next_context(state.context, staged, state.context.confirmed_transcript_hash)
     sealed = seal_path(suite, tree, derived, provisional.encode(), staged.new_leaves, rng)
-    return BuiltPath(derived, UpdatePath(node, sealed), staged, provisional.tree_hash)
+    return BuiltPath(derived, UpdatePath(node, sealed), staged)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Inputs:
+    """What the key schedule of a new epoch takes up besides its GroupContext (§8)."""
+
+    interim_transcript_hash: bytes
+    init_secret: bytes
+    commit_secret: bytes
+    psks: PskSecrets
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OwnKeys:
+    """A member's private keys in a new epoch."""
+
+    private: PrivatePath
+    signature_key: SignaturePrivateKey
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -153,30 +177,30 @@ class BegunEpoch:
 def begin_epoch(
     present: Epoch | PublicState,
     staged: StagedPublic,
-    wire_format: WireFormat,
-    content: FramedContent,
-    signature: bytes,
-    *,
-    interim: bytes,
-    init_secret: bytes,
-    commit_secret: bytes,
-    psks: PskSecrets,
-    private: PrivatePath,
-    signature_key: SignaturePrivateKey,
+    commit: VerifiedContent,
+    inputs: Inputs,
+    own: OwnKeys,
 ) -> BegunEpoch:
     """Transcript, key schedule and confirmation tag of the epoch that a Commit begins (§8)."""
     suite = present.suite
-    confirmed = confirmed_transcript_hash(suite, interim, wire_format, content, signature)
+    confirmed = confirmed_transcript_hash(
+        suite,
+        inputs.interim_transcript_hash,
+        commit.wire_format,
+        commit.content,
+        commit.auth.signature,
+    )
     context = next_context(present.context, staged, confirmed)
-    joiner = Joiner.of_commit(suite, init_secret, commit_secret, psk_secret(suite, psks), context)
+    psks = psk_secret(suite, inputs.psks)
+    joiner = Joiner.of_commit(suite, inputs.init_secret, inputs.commit_secret, psks, context)
     secrets, encryption_secret = joiner.epoch(context)
     tag = confirmation_tag(suite, secrets.confirmation_key, confirmed)
     epoch = Epoch(
         suite,
         context,
         staged.tree,
-        private,
-        signature_key,
+        own.private,
+        own.signature_key,
         secrets,
         interim_transcript_hash(suite, confirmed, tag),
         tag,
@@ -201,62 +225,96 @@ class CreatedCommit:
         return StagedEpoch(self.begun.epoch, self.begun.encryption_secret, self.staged.changes)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class CommitPlan:
+    """What a Commit shall cover and say, and where its pre-shared keys come from.
+
+    `psk_usage` is reinit or branch in the first Commit of a group that continues another one.
+    """
+
+    proposals: Sequence[CommittedProposal]
+    new_leaf: NewLeaf
+    find_psks: PskFinder
+    options: CommitOptions
+    psk_usage: ResumptionPSKUsage | None = None
+
+
 def create_commit(
-    present: Epoch,
-    index: Counters,
-    proposals: Sequence[CommittedProposal],
-    options: CommitOptions,
-    config: Config,
-    find_psks: PskFinder,
-    *,
-    new_leaf: NewLeaf,
-    wire_format: WireFormat,
-    now: int | None,
-    psk_usage: ResumptionPSKUsage | None = None,
+    present: Epoch, index: Counters, plan: CommitPlan, config: Config, *, now: int | None
 ) -> CreatedCommit:
     """Makes a member's Commit (§12.4.1); raises `RuleViolation` where the proposals may not stand together."""
-    suite, state = present.suite, present.public(index)
+    suite, state, policy = present.suite, present.public(index), config.policy()
     checked = list_for_commit(
-        proposals, present.leaf, suite.hash_length, present.context.version, psk_usage
+        plan.proposals, present.leaf, suite.hash_length, present.context.version, plan.psk_usage
     )
-    policy = config.policy()
     staged = stage_proposals(state, checked, policy, present.leaf, now=now)
-    psks = find_psks(checked.psks)
+    psks = plan.find_psks(checked.psks)
     path = None
     commit_secret = Secret(bytes(suite.hash_length))
-    private = present.private
-    if options.path or checked.path_required(policy.custom):
-        path = build_path(state, staged, present.leaf, new_leaf, config)
+    own = OwnKeys(present.private, present.signature_key)
+    if plan.options.path or checked.path_required(policy.custom):
+        path = build_path(state, staged, present.leaf, plan.new_leaf, config)
         staged, commit_secret = path.staged, path.derived.commit_secret
-        private = private.fitting(staged.tree, path.derived.keys(), path.derived.leaf_key)
+        own = OwnKeys(path.private(present.private), plan.new_leaf.signature_key)
     else:
-        private = private.fitting(staged.tree, {})
+        own = OwnKeys(present.private.fitting(staged.tree, {}), present.signature_key)
     check_next_tree(state, staged)
-    commit = Commit(tuple(map(proposal_or_ref, proposals)), path.update if path else None)
-    content = FramedContent(
-        present.context.group_id,
-        present.number,
-        present.sender,
-        options.authenticated_data,
-        ContentType.COMMIT,
-        commit,
+    update = path.update if path else None
+    commit = Commit(tuple(map(proposal_or_ref, plan.proposals)), update)
+    content = present.content(ContentType.COMMIT, commit, plan.options.authenticated_data)
+    signed = sign(present, config.limits.handshake_format, content)
+    inputs = Inputs(
+        present.interim_transcript_hash, present.secrets.init_secret, commit_secret, psks
     )
-    signature = sign_content(suite, present.signature_key, wire_format, content, present.context)
-    begun = begin_epoch(
-        present,
-        staged,
-        wire_format,
-        content,
-        signature,
-        interim=present.interim_transcript_hash,
-        init_secret=present.secrets.init_secret,
-        commit_secret=commit_secret,
-        psks=psks,
-        private=private,
-        signature_key=new_leaf.signature_key if path else present.signature_key,
-    )
-    auth = FramedContentAuthData(signature, begun.epoch.confirmation_tag)
+    begun = begin_epoch(present, staged, signed, inputs, own)
+    auth = FramedContentAuthData(signed.auth.signature, begun.epoch.confirmation_tag)
     return CreatedCommit(content, auth, staged, begun, path)
+
+
+def fitting_proposals(
+    state: PublicState,
+    committer: LeafIndex,
+    plan: CommitPlan,
+    waiting: Sequence[CommittedProposal],
+    policy: Policy,
+    *,
+    now: int | None,
+) -> list[CommittedProposal]:
+    """The plan's proposals and those of what waits that make a valid Commit with them, tried one by one (§12.2).
+
+    A proposal that is valid by itself may be invalid beside others; whoever commits leaves it out (§12.4).
+    """
+    chosen = list(plan.proposals)
+    for entry in waiting:
+        try:
+            check_proposals(state, committer, plan, [*chosen, entry], policy, now=now)
+        except CoterieError:
+            continue
+        chosen.append(entry)
+    return chosen
+
+
+def check_proposals(
+    state: PublicState,
+    committer: LeafIndex,
+    plan: CommitPlan,
+    proposals: Sequence[CommittedProposal],
+    policy: Policy,
+    *,
+    now: int | None,
+) -> None:
+    """Raises where these proposals, as part of a plan, do not make a valid Commit."""
+    length, version = state.suite.hash_length, state.context.version
+    checked = list_for_commit(proposals, committer, length, version, plan.psk_usage)
+    staged = stage_proposals(state, checked, policy, committer, now=now)
+    check_next_tree(state, staged)
+    plan.find_psks(checked.psks)
+
+
+def sign(epoch: Epoch, wire_format: WireFormat, content: FramedContent) -> VerifiedContent:
+    """Content with this member's signature (§6.1)."""
+    signature = sign_content(epoch.suite, epoch.signature_key, wire_format, content, epoch.context)
+    return own_content(wire_format, content, FramedContentAuthData(signature))
 
 
 def proposal_or_ref(entry: CommittedProposal) -> ProposalOrRef:
@@ -276,52 +334,6 @@ class ProcessedCommit:
     next: StagedEpoch | None
 
 
-def stage_public_commit(
-    state: PublicState,
-    content: VerifiedContent,
-    proposals: Sequence[CommittedProposal],
-    config: Config,
-    *,
-    now: int | None,
-) -> tuple[LeafIndex, StagedPublic]:
-    """The public part of a received Commit: all rules that need no secret; returns the committer's leaf."""
-    policy, suite = config.policy(), state.suite
-    commit = content.content.body
-    assert isinstance(commit, Commit)
-    sender = content.sender.leaf_index
-    if sender is None:
-        checked = list_for_external_commit(proposals, suite.hash_length)
-    else:
-        checked = list_for_commit(proposals, sender, suite.hash_length, state.context.version)
-    if commit.path is None and (sender is None or checked.path_required(policy.custom)):
-        rule = Rule.EXTERNAL_COMMIT_PATH if sender is None else Rule.PATH_REQUIRED
-        msg = "the Commit has no path, which its proposals ask for"
-        raise RuleViolation(msg, rule=rule, leaf=sender)
-    staged = stage_proposals(state, checked, policy, sender, now=now)
-    committer = staged.tree.leftmost_blank() if sender is None else sender
-    if commit.path is not None:
-        staged = stage_path(
-            state,
-            staged,
-            commit.path,
-            committer,
-            policy,
-            replaced=_replaced(state.tree, checked, sender),
-            now=now,
-        )
-    check_next_tree(state, staged)
-    return committer, staged
-
-
-def _replaced(
-    tree: RatchetTree, proposals: ProposalList, sender: LeafIndex | None
-) -> LeafNode | None:
-    """The leaf whose place the path's leaf takes: the committer's, or the one that an external Commit removes."""
-    if sender is not None:
-        return tree.leaf(sender)
-    return tree.leaf(proposals.removes[0]) if proposals.removes else None
-
-
 def process_commit(
     present: Epoch,
     index: Counters,
@@ -338,39 +350,26 @@ def process_commit(
     Raises `RuleViolation` or `VerificationError` where it breaks a rule that all members judge alike, `DecryptionError`
     where this member's own path secret fails.
     """
-    committer, staged = stage_public_commit(
-        present.public(index), content, proposals, config, now=now
-    )
+    state, policy = present.public(index), config.policy()
+    committer, staged = stage_public_commit(state, content, proposals, policy, now=now)
     checked = staged.proposals
     if present.leaf in checked.removes:
         return ProcessedCommit(committer, checked, staged, None)
     psks = find_psks(checked.psks)
-    private, signature_key = _own_keys(present, checked, own_updates)
+    own = _own_keys(present, checked, own_updates)
     commit_secret = Secret(bytes(present.suite.hash_length))
-    commit = content.content.body
-    assert isinstance(commit, Commit)
-    if commit.path is not None:
-        private, commit_secret = _follow_path(present, staged, commit.path, private)
+    path = content.body(Commit).path
+    if path is not None:
+        private, commit_secret = _follow_path(present, staged, path, own.private)
     else:
-        private = private.fitting(staged.tree, {})
-    init_secret: bytes = present.secrets.init_secret
+        private = own.private.fitting(staged.tree, {})
+    init_secret = present.secrets.init_secret
     if checked.external_init is not None:
         init_secret = external_init_open(
             present.suite, present.external_key(), checked.external_init.kem_output
         )
-    begun = begin_epoch(
-        present,
-        staged,
-        content.wire_format,
-        content.content,
-        content.auth.signature,
-        interim=present.interim_transcript_hash,
-        init_secret=init_secret,
-        commit_secret=commit_secret,
-        psks=psks,
-        private=private,
-        signature_key=signature_key,
-    )
+    inputs = Inputs(present.interim_transcript_hash, init_secret, commit_secret, psks)
+    begun = begin_epoch(present, staged, content, inputs, OwnKeys(private, own.signature_key))
     present.suite.verify_mac(
         begun.epoch.secrets.confirmation_key,
         begun.context.confirmed_transcript_hash,
@@ -383,16 +382,16 @@ def process_commit(
 
 def _own_keys(
     present: Epoch, proposals: ProposalList, own_updates: Mapping[bytes, OwnUpdate]
-) -> tuple[PrivatePath, SignaturePrivateKey]:
+) -> OwnKeys:
     """This member's keys after the proposals: an own Update may be among them."""
     found = proposals.updates.get(present.leaf)
     if found is None:
-        return present.private, present.signature_key
+        return OwnKeys(present.private, present.signature_key)
     own = own_updates.get(found[0].leaf_node.encryption_key)
     if own is None:
         msg = "the Commit covers an own Update whose private key is not held (any more)"
         raise DecryptionError(msg, rule=Rule.PATH_SECRET_OPENS)
-    return PrivatePath(present.leaf, own.encryption_key, {}), own.signature_key
+    return OwnKeys(PrivatePath(present.leaf, own.encryption_key, {}), own.signature_key)
 
 
 def _follow_path(

@@ -13,6 +13,7 @@ from coterie.mls.hpke import RandomSource
 from coterie.mls.key_package import MAX_LIFETIME
 from coterie.mls.private_message import Padding
 from coterie.mls.secret_tree import RatchetLimits
+from coterie.mls.types import WireFormat
 from coterie.mls.validation import CustomProposal, GroupRules, Policy
 
 PskLookup = Callable[[PreSharedKeyID], bytes | None]
@@ -43,6 +44,13 @@ class Limits:
     """The longest lifetime of a key package that is accepted, in seconds."""
     grease: bool = True
     """Whether GREASE values are put where they may be (§13.5)."""
+
+    @property
+    def handshake_format(self) -> WireFormat:
+        """How proposals and Commits are sent."""
+        if self.private_handshakes:
+            return WireFormat.MLS_PRIVATE_MESSAGE
+        return WireFormat.MLS_PUBLIC_MESSAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,19 @@ from collections import Counter
 from dataclasses import dataclass
 
 from coterie.mls.crypto import SignaturePrivateKey, Suite
+from coterie.mls.framing import FramedContent
 from coterie.mls.group_context import GroupContext
 from coterie.mls.hpke import HPKEPrivateKey
 from coterie.mls.key_schedule import EpochSecrets, external_key_pair
 from coterie.mls.leaf_node import LeafNode
-from coterie.mls.proposal import ReInit
+from coterie.mls.proposal import Commit, Proposal, ReInit
 from coterie.mls.ratchet_tree import RatchetTree
+from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
 from coterie.mls.tree_index import Counters
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.treekem import PrivatePath
-from coterie.mls.types import Sender, SenderType
+from coterie.mls.types import ContentType, Sender, SenderType
 from coterie.mls.validation import PublicState
 
 
@@ -55,14 +57,20 @@ class Epoch:
     @property
     def leaf_node(self) -> LeafNode:
         """This member's leaf node."""
-        node = self.tree.leaf(self.leaf)
-        assert node is not None
-        return node
+        return self.tree.member(self.leaf, rule=Rule.SENDER_BLANK)
 
     @property
     def sender(self) -> Sender:
         """This member as a sender."""
         return Sender(SenderType.MEMBER, self.leaf)
+
+    def content(
+        self, kind: ContentType, body: bytes | Proposal | Commit, authenticated_data: bytes
+    ) -> FramedContent:
+        """Content of this member in this epoch, not signed."""
+        return FramedContent(
+            self.context.group_id, self.number, self.sender, authenticated_data, kind, body
+        )
 
     def public(self, index: Counters) -> PublicState:
         """What observers see as well."""

@@ -4,34 +4,31 @@ An epoch is a value; what changes is here: the message keys of the present epoch
 that wait, own Updates whose keys are still secret, the Commit that is pending. `receive` and `encrypt` change only
 those; `adopt` is the only switch of epochs.
 
-The rule of storage: after every call, also one that raised, `save()` returns what changed since the last `save()`; store
-that in one transaction before anything that the call returned leaves the process.
+The rule of storage: after every call, also one that raised, `save()` returns what changed since the last `save()`;
+store that in one transaction before anything that the call returned leaves the process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
-from coterie.errors import RuleViolation, StateError
+from coterie.errors import CoterieError, RuleViolation, StateError
 from coterie.mls.credential import Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
 from coterie.mls.extension import Capabilities, Extension
-from coterie.mls.framing import (
-    FramedContent,
-    FramedContentAuthData,
-    MLSMessage,
-    VerifiedContent,
-    own_content,
-    protect_public,
-    sign_content,
-)
+from coterie.mls.framing import MLSMessage, VerifiedContent
 from coterie.mls.group.commit import (
+    CommitPlan,
     CreatedCommit,
     NewLeaf,
     OwnUpdate,
+    check_proposals,
     create_commit,
+    fitting_proposals,
     process_commit,
+    sign,
 )
 from coterie.mls.group.config import CommitOptions, Config
 from coterie.mls.group.epoch import Epoch, StagedEpoch
@@ -45,33 +42,30 @@ from coterie.mls.group.joining import (
 )
 from coterie.mls.group.past import KeyRing
 from coterie.mls.group.pending import ProposalCache
+from coterie.mls.group.psks import PskSecrets, finder
 from coterie.mls.group.receiving import Opener
 from coterie.mls.group.results import (
     ApplicationMessage,
     Delta,
-    Member,
     OwnMessage,
     PendingCommit,
-    ProposalReceived,
     Received,
     SecretHeld,
     StagedCommit,
-    describe_commit,
 )
 from coterie.mls.group.saving import Saver, load_parts
-from coterie.mls.group.successor import check_continuing
+from coterie.mls.group.sending import send
+from coterie.mls.group.successor import Succession, check_continuing, check_members
 from coterie.mls.group.welcoming import (
     group_info,
     open_welcome,
-    read_group_info,
     read_welcome,
     welcomes,
 )
 from coterie.mls.group_context import GroupContext, PreSharedKeyID
-from coterie.mls.key_package import KeyPackageBundle, VerifiedKeyPackage
+from coterie.mls.key_package import KeyPackage, KeyPackageBundle, VerifiedKeyPackage
 from coterie.mls.key_schedule import exported_secret
-from coterie.mls.leaf_node import LeafNodeTBS, Lifetime
-from coterie.mls.private_message import protect_private, ratchet_of
+from coterie.mls.leaf_node import Lifetime
 from coterie.mls.proposal import (
     Add,
     Commit,
@@ -82,6 +76,7 @@ from coterie.mls.proposal import (
     Remove,
     Update,
 )
+from coterie.mls.public_group import Member, ProposalReceived
 from coterie.mls.ratchet_tree import NodeStore, RatchetTree
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
@@ -91,11 +86,15 @@ from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import (
     ContentType,
     LeafNodeSource,
-    PSKType,
     ResumptionPSKUsage,
     WireFormat,
 )
-from coterie.mls.validation import CommittedProposal
+from coterie.mls.validation import (
+    CommittedProposal,
+    check_key_package,
+    check_proposal,
+    read_group_info,
+)
 from coterie.mls.welcome import GroupInfo, Welcome
 
 
@@ -131,7 +130,11 @@ class Group:
         lifetime: Lifetime,
         extensions: Iterable[Extension] = (),
     ) -> Self:
-        """A new group with this client as its only member (§11)."""
+        """A new group with this client as its only member, in epoch 0 (§11).
+
+        `lifetime` is that of the creator's first leaf, `extensions` are those of the GroupContext. Raises
+        `RuleViolation` where the capabilities do not cover the extensions.
+        """
         leaf = NewLeaf(signature_key, credential, capabilities)
         entered = create_first_epoch(suite, group_id, leaf, tuple(extensions), lifetime, config)
         return cls._enter(entered, config)
@@ -151,21 +154,20 @@ class Group:
 
         `tree` is the encoded ratchet tree where the Welcome has none inside; `groups` are the ids of the groups that
         this client is in; `continues` is the group that a reinitialised or branched one comes from (§11.2, §11.3).
-        Raises `RuleViolation`, `VerificationError` or `DecryptionError`; the key package can be used again then.
+        Raises `DecodeError`, `RuleViolation`, `VerificationError` or `DecryptionError`, and `StateError` for a group
+        that this client has already or that continues one that is not given. Delete the key package's private keys
+        once the group is stored.
         """
         suite = suite_of(bundle.key_package.cipher_suite)
-
-        def find(psks: Sequence[PreSharedKeyID]) -> list[tuple[PreSharedKeyID, bytes]]:
-            return [(psk, _require(psk, _continued_psk(psk, continues, config))) for psk in psks]
-
-        opened = open_welcome(read_welcome(welcome), bundle, suite, find)
+        old = [] if continues is None else [(continues.group_id, continues.resumption_psk)]
+        opened = open_welcome(read_welcome(welcome), bundle, suite, finder(config.psk, old))
         check_group_id(opened.info.group_context.group_id, groups)
         entered = enter_by_welcome(opened, bundle, tree, config)
         check_continuing(opened, entered.staged.epoch, continues, config.authenticator)
         return cls._enter(entered, config)
 
     @classmethod
-    def join_external(
+    def join_external(  # noqa: PLR0913 - what a new member says of itself, by name
         cls,
         info: MLSMessage | GroupInfo,
         signature_key: SignaturePrivateKey,
@@ -180,15 +182,15 @@ class Group:
     ) -> tuple[Self, MLSMessage]:
         """Joins, or comes back, by an external Commit (§12.4.3.2); returns the group and the Commit to send.
 
-        Drop the group where another Commit won. Raises `RuleViolation` or `VerificationError`.
+        `tree` is the encoded ratchet tree where the GroupInfo has none inside; `groups` are the ids of the groups that
+        this client is in (to come back is to name the old leaf in `join`). Drop the group where another Commit won.
+        Raises `DecodeError`, `RuleViolation`, `VerificationError`, `DecryptionError` or `StateError`.
         """
         read = read_group_info(info)
-        check_group_id(read.group_context.group_id, groups)
+        if join.remove is None:
+            check_group_id(read.group_context.group_id, groups)
         leaf = NewLeaf(signature_key, credential, capabilities)
-
-        def find(psks: Sequence[PreSharedKeyID]) -> list[tuple[PreSharedKeyID, bytes]]:
-            return [(psk, _require(psk, config.psk(psk))) for psk in psks]
-
+        find = finder(config.psk, ())
         entered, message = enter_by_external_commit(read, tree, leaf, join, config, find, now=now)
         group = cls._enter(entered, config)
         group._keys.remember_own(message.encode(), group.epoch - 1)
@@ -257,8 +259,8 @@ class Group:
         return self._proposals.entries()
 
     @property
-    def reinit(self) -> ReInit | None:
-        """What the group was reinitialised to: it is over then, and a new one follows (§11.2)."""
+    def reinitialized(self) -> ReInit | None:
+        """What the group was reinitialised to: it is over then, and `reinit` or a Welcome leads on (§11.2)."""
         return self._epoch.reinit
 
     @property
@@ -278,6 +280,16 @@ class Group:
         """All members, by leaf."""
         for leaf, node in self.tree.members():
             yield Member(leaf, node)
+
+    def check_key_package(
+        self, package: KeyPackage, *, now: int | None = None
+    ) -> VerifiedKeyPackage:
+        """Validates a key package, and that its client could be added to the group as it is (§10.1, §7.3).
+
+        Raises `RuleViolation` or `VerificationError`. `now` is in seconds since 1970; None does not look at lifetimes.
+        """
+        state = self._epoch.public(self._index)
+        return check_key_package(state, package, self._config.policy(), now=now)
 
     def export_secret(self, label: str, context: bytes, length: int) -> Secret:
         """A secret of `length` bytes for the application, the same for all members of the epoch (§8.5)."""
@@ -318,22 +330,32 @@ class Group:
         if len(self._proposals):
             msg = f"{len(self._proposals)} proposals wait: commit them before sending data"
             raise StateError(msg)
-        content = self._content(ContentType.APPLICATION, data, authenticated_data)
-        return self._send(content, self._sign(content, WireFormat.MLS_PRIVATE_MESSAGE))
+        content = self._epoch.content(ContentType.APPLICATION, data, authenticated_data)
+        signed = sign(self._epoch, WireFormat.MLS_PRIVATE_MESSAGE, content)
+        return send(self._epoch, self._keys, self._config, content, signed.auth)
 
-    def propose(self, proposal: Proposal, *, authenticated_data: bytes = b"") -> MLSMessage:
-        """A message with a proposal, which is kept for the next Commit (§12.1)."""
+    def propose(
+        self, proposal: Proposal, *, authenticated_data: bytes = b"", now: int | None = None
+    ) -> MLSMessage:
+        """A message with a proposal, which is kept for the next Commit (§12.1).
+
+        Raises `RuleViolation` or `VerificationError` where the proposal is invalid by itself, `StateError` where an Add
+        is proposed without `now` (seconds since 1970), with which its lifetime must be compared (§7.3).
+        """
         self._require_active()
-        content = self._content(ContentType.PROPOSAL, proposal, authenticated_data)
-        auth = self._sign(content, self._handshake_format())
-        verified = own_content(self._handshake_format(), content, auth)
-        self._opener.check_proposal(self._epoch, self._index, verified, now=None)
-        self._proposals.add(self._reference(verified), verified, proposal)
-        return self._send(content, auth)
+        _require_time([proposal], now)
+        content = self._epoch.content(ContentType.PROPOSAL, proposal, authenticated_data)
+        signed = sign(self._epoch, self._config.limits.handshake_format, content)
+        check_proposal(self._epoch.public(self._index), signed, self._config.policy(), now=now)
+        reference = self._reference(signed)
+        self._proposals.check_room(reference)
+        message = send(self._epoch, self._keys, self._config, content, signed.auth)
+        self._proposals.keep(reference, signed)
+        return message
 
-    def propose_add(self, package: VerifiedKeyPackage) -> MLSMessage:
-        """Proposes to add a client."""
-        return self.propose(Proposal.of(Add(package.key_package)))
+    def propose_add(self, package: VerifiedKeyPackage, *, now: int) -> MLSMessage:
+        """Proposes to add a client; `now` is in seconds since 1970."""
+        return self.propose(Proposal.of(Add(package.key_package)), now=now)
 
     def propose_remove(self, leaf: LeafIndex | int) -> MLSMessage:
         """Proposes to remove a member."""
@@ -344,24 +366,25 @@ class Group:
         *,
         signature_key: SignaturePrivateKey | None = None,
         credential: Credential | None = None,
+        capabilities: Capabilities | None = None,
+        extensions: Iterable[Extension] | None = None,
     ) -> MLSMessage:
-        """Proposes new keys for the own leaf; the private ones are kept until the epoch ends (§12.1.2)."""
-        old, key = self._epoch.leaf_node, signature_key or self._epoch.signature_key
+        """Proposes new keys for the own leaf; the private ones are kept until the epoch ends (§12.1.2).
+
+        What is given takes the place of what the leaf says now. Raises `VerificationError` where the credential is no
+        valid successor of the present one.
+        """
+        new = self._new_leaf(signature_key, credential, capabilities, extensions)
         encryption_key = self.suite.generate_hpke_key(self._config.rng)
-        leaf = LeafNodeTBS(
-            encryption_key=encryption_key.public,
-            signature_key=key.public,
-            credential=credential or old.credential,
-            capabilities=old.capabilities,
-            leaf_node_source=LeafNodeSource.UPDATE,
-            lifetime=None,
-            parent_hash=None,
-            extensions=old.extensions,
+        leaf = new.sign(
+            self.suite,
+            encryption_key.public,
+            LeafNodeSource.UPDATE,
             group_id=self.group_id,
             leaf_index=self.own_leaf,
-        ).sign(self.suite, key)
+        )
         message = self.propose(Proposal.of(Update(leaf)))
-        self._proposals.keep_update(OwnUpdate(encryption_key, key))
+        self._proposals.keep_update(OwnUpdate(encryption_key, new.signature_key))
         return message
 
     def propose_psk(self, psk: PreSharedKeyID) -> MLSMessage:
@@ -397,80 +420,193 @@ class Group:
         options: CommitOptions = CommitOptions(),  # noqa: B008 - frozen
         signature_key: SignaturePrivateKey | None = None,
         credential: Credential | None = None,
+        capabilities: Capabilities | None = None,
+        extensions: Iterable[Extension] | None = None,
     ) -> PendingCommit:
         """Makes a Commit of the given proposals and of those that wait (§12.4.1).
 
-        Its handshake generation is burnt even where the Commit is dropped. A signature key or credential that is given
-        takes the place of the present one with it. Raises `RuleViolation` where the proposals may not stand together.
-        """
-        return self._commit(proposals, now, options, signature_key, credential, None)
+        Of what waits it leaves out what does not make a valid Commit with the rest. Its handshake generation is burnt
+        even where the Commit is dropped. A signature key, credential, capabilities or extensions of the own leaf that
+        are given take the place of the present ones with it.
 
-    def _commit(
+        Raises `RuleViolation` where the given proposals may not stand together, `DecryptionError` for a pre-shared key
+        that is not held, and `StateError` where another own Commit is pending, or an Add is given without `now`
+        (seconds since 1970), with which its lifetime must be compared (§7.3).
+        """
+        changes = (signature_key, credential, capabilities, extensions)
+        if any(change is not None for change in changes):
+            options = replace(options, path=True)
+        new_leaf = self._new_leaf(*changes)
+        entries = [CommittedProposal(proposal, self._epoch.sender) for proposal in proposals]
+        return self._commit(CommitPlan(entries, new_leaf, self._find_psks, options), now)
+
+    def _new_leaf(
         self,
-        proposals: Sequence[Proposal],
-        now: int | None,
-        options: CommitOptions,
         signature_key: SignaturePrivateKey | None,
         credential: Credential | None,
-        psk_usage: ResumptionPSKUsage | None,
-    ) -> PendingCommit:
+        capabilities: Capabilities | None,
+        extensions: Iterable[Extension] | None,
+    ) -> NewLeaf:
+        old = self._epoch.leaf_node
+        return NewLeaf(
+            signature_key or self._epoch.signature_key,
+            credential or old.credential,
+            capabilities or old.capabilities,
+            old.extensions if extensions is None else tuple(extensions),
+        )
+
+    def _commit(self, plan: CommitPlan, now: int | None) -> PendingCommit:
         self._require_active()
         if self._pending is not None:
             msg = "an own Commit is pending: adopt it or drop it before making another"
             raise StateError(msg)
-        entries = [CommittedProposal(proposal, self._epoch.sender) for proposal in proposals]
-        if options.pending:
-            entries = self._proposals.select(self.own_leaf, entries)
-        key = signature_key or self._epoch.signature_key
-        old = self._epoch.leaf_node
-        leaf = NewLeaf(key, credential or old.credential, old.capabilities, old.extensions)
-        created = create_commit(
-            self._epoch,
-            self._index,
-            entries,
-            options,
-            self._config,
-            self._find_psks,
-            new_leaf=leaf,
-            wire_format=self._handshake_format(),
-            now=now,
-            psk_usage=psk_usage,
-        )
-        message = self._send(created.content, created.auth)
-        self._pending = self._pend(created, message, options)
+        _require_time([entry.proposal for entry in plan.proposals], now)
+        if plan.options.pending and len(self._proposals):
+            plan = replace(plan, proposals=self._with_waiting(plan, now))
+        created = create_commit(self._epoch, self._index, plan, self._config, now=now)
+        message = send(self._epoch, self._keys, self._config, created.content, created.auth)
+        self._pending = self._pend(created, message, plan.options)
         self._saver.pending_changed = True
         return self._pending
+
+    def _with_waiting(self, plan: CommitPlan, now: int | None) -> list[CommittedProposal]:
+        """The plan's proposals and what waits, as far as it makes a valid Commit with them."""
+        state, policy = self._epoch.public(self._index), self._config.policy()
+        entries = self._proposals.select(self.own_leaf, plan.proposals, now)
+        try:
+            check_proposals(state, self.own_leaf, plan, entries, policy, now=now)
+        except CoterieError:
+            waiting = entries[len(plan.proposals) :]
+            return fitting_proposals(state, self.own_leaf, plan, waiting, policy, now=now)
+        return entries
 
     def _pend(
         self, created: CreatedCommit, message: MLSMessage, options: CommitOptions
     ) -> PendingCommit:
-        info: GroupInfo | None = None
+        info: MLSMessage | None = None
         sent: tuple[MLSMessage, ...] = ()
         if created.staged.new_leaves or options.group_info:
             # Not for every Commit: with the tree in it, it is as long as the group is large.
-            info = group_info(
+            made = group_info(
                 created.begun.epoch,
                 self._config,
                 tree=options.tree_inside,
                 external_pub=options.external_pub,
             )
-            sent = tuple(welcomes(created, info, options, self._config))
-        staged = describe_commit(
-            self._epoch,
-            created.next,
-            self.own_leaf,
+            info = MLSMessage.of(made)
+            sent = tuple(welcomes(created, made, options, self._config))
+        staged = StagedCommit.describe(
+            self.tree,
+            created.staged.tree,
             created.staged.proposals.all,
+            self.own_leaf,
             created.staged.new_leaves,
-            options.authenticated_data,
             external=False,
-            tree=created.staged.tree,
+            epoch=self.epoch,
+            authenticated_data=options.authenticated_data,
+            next=created.next,
         )
-        return PendingCommit(message, sent, MLSMessage.of(info) if info else None, staged)
+        return PendingCommit(message, sent, info, staged)
 
     def drop_pending(self) -> None:
         """Gives up the own pending Commit: another one won (§14)."""
         self._pending = None
         self._saver.pending_changed = True
+
+    # -- groups that continue this one
+
+    def reinit(
+        self,
+        packages: Sequence[VerifiedKeyPackage],
+        *,
+        lifetime: Lifetime,
+        now: int,
+        options: CommitOptions = CommitOptions(),  # noqa: B008 - frozen
+        signature_key: SignaturePrivateKey | None = None,
+        credential: Credential | None = None,
+        capabilities: Capabilities | None = None,
+    ) -> tuple[Self, PendingCommit]:
+        """After a ReInit was committed and adopted: makes the group that it announced (§11.2).
+
+        `packages` are fresh key packages of all other members. Where the new suite has other signature keys, give a
+        `signature_key` and `capabilities`. Returns the new group, in epoch 1, and its first Commit, of which only the
+        Welcomes matter; the others `join` with `continues`. Raises `StateError` where no ReInit was adopted or a
+        member is missing.
+        """
+        announced = self._epoch.reinit
+        if announced is None or self._closed is not None:
+            msg = "the group was not reinitialised: commit a ReInit and adopt that first"
+            raise StateError(msg)
+        check_members(self, packages, self._config.authenticator, all_of_them=True)
+        plan = Succession(
+            announced.group_id,
+            suite_of(announced.cipher_suite),
+            announced.extensions,
+            ResumptionPSKUsage.REINIT,
+            lifetime,
+        )
+        leaf = self._new_leaf(signature_key, credential, capabilities, None)
+        return self._succeed(plan, leaf, packages, options, now)
+
+    def branch(
+        self,
+        group_id: bytes,
+        packages: Sequence[VerifiedKeyPackage],
+        *,
+        lifetime: Lifetime,
+        now: int,
+        options: CommitOptions = CommitOptions(),  # noqa: B008 - frozen
+        extensions: Iterable[Extension] = (),
+        signature_key: SignaturePrivateKey | None = None,
+    ) -> tuple[Self, PendingCommit]:
+        """Makes a group of some of this group's members, linked to this one (§11.3); this one goes on.
+
+        `packages` are fresh key packages of the members that shall be in it, `extensions` those of its GroupContext.
+        Returns the new group, in epoch 1, and its first Commit, of which only the Welcomes matter; the others `join`
+        with `continues`. Raises `StateError` where somebody is no member of this group.
+        """
+        self._require_active()
+        if group_id == self.group_id:
+            msg = "a branch needs a group id of its own"
+            raise StateError(msg)
+        check_members(self, packages, self._config.authenticator, all_of_them=False)
+        plan = Succession(
+            group_id, self.suite, tuple(extensions), ResumptionPSKUsage.BRANCH, lifetime
+        )
+        leaf = self._new_leaf(signature_key, None, None, None)
+        return self._succeed(plan, leaf, packages, options, now)
+
+    def _succeed(
+        self,
+        plan: Succession,
+        leaf: NewLeaf,
+        packages: Sequence[VerifiedKeyPackage],
+        options: CommitOptions,
+        now: int,
+    ) -> tuple[Self, PendingCommit]:
+        """The new group: epoch 0 alone, then one Commit that adds everybody and names the old group's epoch."""
+        config = self._config
+        entered = create_first_epoch(
+            plan.suite, plan.group_id, leaf, plan.extensions, plan.lifetime, config
+        )
+        group = self._enter(entered, config)
+        nonce = config.rng(plan.suite.hash_length)
+        psk = PreSharedKeyID.resumption(plan.usage, self.group_id, self.epoch, nonce)
+        proposals = [Proposal.of(Add(package.key_package)) for package in packages]
+        proposals.append(Proposal.of(PreSharedKey(psk)))
+        sender = group._epoch.sender
+        commit = group._commit(
+            CommitPlan(
+                [CommittedProposal(proposal, sender) for proposal in proposals],
+                leaf,
+                self._find_psks,
+                options,
+                plan.usage,
+            ),
+            now,
+        )
+        group.adopt(commit, now=now)
+        return group, commit
 
     # -- receiving
 
@@ -495,22 +631,18 @@ class Group:
         return self._receive_commit(opened, now)
 
     def _receive_proposal(self, content: VerifiedContent, now: int | None) -> ProposalReceived:
-        self._opener.check_proposal(self._epoch, self._index, content, now=now)
-        proposal = content.content.body
-        assert isinstance(proposal, Proposal)
+        self._require_open()
+        state = self._epoch.public(self._index)
+        check_proposal(state, content, self._config.policy(), now=now)
         reference = self._reference(content)
-        self._proposals.add(reference, content, proposal)
+        self._proposals.keep(reference, content)
         return ProposalReceived(
-            proposal, content.sender, reference, content.content.authenticated_data
+            content.body(Proposal), content.sender, reference, content.content.authenticated_data
         )
 
     def _receive_commit(self, content: VerifiedContent, now: int | None) -> StagedCommit:
-        if self._epoch.reinit is not None:
-            msg = "the group was reinitialised and takes no more Commits"
-            raise StateError(msg)
-        commit = content.content.body
-        assert isinstance(commit, Commit)
-        proposals = self._proposals.resolve(commit, content.sender)
+        self._require_open()
+        proposals = self._proposals.resolve(content.body(Commit), content.sender)
         processed = process_commit(
             self._epoch,
             self._index,
@@ -521,28 +653,39 @@ class Group:
             self._proposals.own_updates,
             now=now,
         )
-        return describe_commit(
-            self._epoch,
-            processed.next,
-            processed.committer,
+        return StagedCommit.describe(
+            self.tree,
+            processed.staged.tree,
             processed.proposals.all,
+            processed.committer,
             processed.staged.new_leaves,
-            content.content.authenticated_data,
             external=content.sender.leaf_index is None,
-            tree=processed.staged.tree,
+            epoch=self.epoch,
+            authenticated_data=content.content.authenticated_data,
+            next=processed.next,
         )
+
+    def _require_open(self) -> None:
+        if self._epoch.reinit is not None:
+            msg = "the group was reinitialised and takes no more proposals and Commits"
+            raise RuleViolation(msg, rule=Rule.AFTER_REINIT)
 
     # -- the switch of epochs
 
     def adopt(self, commit: StagedCommit | PendingCommit, *, now: int = 0) -> None:
         """Goes to the epoch that a Commit begins: the only switch of epochs.
 
-        `now` (seconds since 1970) is when the present epoch ends, for keeping its message keys a while. Raises
-        `StateError` where the Commit is not one of the present epoch.
+        `now` (seconds since 1970) is when the present epoch ends, for keeping its message keys a while; 0 keeps them
+        by number only. A pending own Commit that is not the one is dropped with it; one that was dropped earlier can
+        be adopted all the same, while its epoch lasts. Raises `StateError` where the Commit is not one of the present
+        epoch of this group.
         """
         staged = commit.commit if isinstance(commit, PendingCommit) else commit
         if staged.epoch != self.epoch or self._closed is not None:
             msg = f"the Commit ends epoch {staged.epoch}, the group is in epoch {self.epoch}"
+            raise StateError(msg)
+        if staged.next is not None and staged.next.epoch.context.group_id != self.group_id:
+            msg = "the Commit is of another group"
             raise StateError(msg)
         if staged.next is None:
             self._close("this member was removed from the group")
@@ -596,8 +739,8 @@ class Group:
         parts = load_parts(entries, store, config.limits)
         group = cls(parts.epoch, parts.secret_tree, TreeIndex(store), config)
         group._keys.restore(parts.past, parts.resumption, parts.own)
-        for content, proposal in parts.proposals:
-            group._proposals.add(group._reference(content), content, proposal)
+        for content in parts.proposals:
+            group._proposals.keep(group._reference(content), content)
         for update in parts.updates:
             group._proposals.keep_update(update)
         group._pending = parts.pending
@@ -614,69 +757,15 @@ class Group:
             msg = "the group was reinitialised: use the group that follows it"
             raise StateError(msg)
 
-    def _handshake_format(self) -> WireFormat:
-        private = self._config.limits.private_handshakes
-        return WireFormat.MLS_PRIVATE_MESSAGE if private else WireFormat.MLS_PUBLIC_MESSAGE
-
-    def _content(
-        self, kind: ContentType, body: bytes | Proposal | Commit, authenticated_data: bytes
-    ) -> FramedContent:
-        return FramedContent(
-            self.group_id, self.epoch, self._epoch.sender, authenticated_data, kind, body
-        )
-
-    def _sign(self, content: FramedContent, wire_format: WireFormat) -> FramedContentAuthData:
-        epoch = self._epoch
-        signature = sign_content(
-            epoch.suite, epoch.signature_key, wire_format, content, epoch.context
-        )
-        return FramedContentAuthData(signature)
-
-    def _send(self, content: FramedContent, auth: FramedContentAuthData) -> MLSMessage:
-        epoch, suite = self._epoch, self.suite
-        application = content.content_type == ContentType.APPLICATION
-        if application or self._config.limits.private_handshakes:
-            key = self._keys.next_sending(self.own_leaf, ratchet_of(content.content_type))
-            message = MLSMessage.of(
-                protect_private(
-                    suite,
-                    key,
-                    epoch.secrets.sender_data_secret,
-                    content,
-                    auth,
-                    self._config.limits.padding,
-                    self._config.rng,
-                )
-            )
-        else:
-            message = MLSMessage.of(
-                protect_public(suite, content, auth, epoch.context, epoch.secrets.membership_key)
-            )
-        self._keys.remember_own(message.encode(), epoch.number, content.content_type)
-        return message
-
     def _reference(self, content: VerifiedContent) -> bytes:
         return self.suite.proposal_ref(content.authenticated_content().encode())
 
-    def _find_psks(self, psks: Sequence[PreSharedKeyID]) -> list[tuple[PreSharedKeyID, bytes]]:
-        return [(psk, _require(psk, self._own_psk(psk))) for psk in psks]
-
-    def _own_psk(self, psk: PreSharedKeyID) -> bytes | None:
-        if psk.psktype == PSKType.RESUMPTION and psk.psk_group_id == self.group_id:
-            found = self._keys.resumption_psk(psk.psk_epoch or 0)
-            if found is not None:
-                return found
-        return self._config.psk(psk)
+    def _find_psks(self, psks: Sequence[PreSharedKeyID]) -> PskSecrets:
+        own = [(self.group_id, self._keys.resumption_psk)]
+        return finder(self._config.psk, own)(psks)
 
 
-def _require(psk: PreSharedKeyID, found: bytes | None) -> bytes:
-    if found is None:
-        msg = f"the pre-shared key {psk!r} is not known here"
-        raise RuleViolation(msg, rule=Rule.PSK_UNKNOWN)
-    return found
-
-
-def _continued_psk(psk: PreSharedKeyID, continues: Group | None, config: Config) -> bytes | None:
-    if continues is not None and psk.psk_group_id == continues.group_id:
-        return continues.resumption_psk(psk.psk_epoch or 0)
-    return config.psk(psk)
+def _require_time(proposals: Iterable[Proposal], now: int | None) -> None:
+    if now is None and any(isinstance(proposal.content, Add) for proposal in proposals):
+        msg = "give the time (`now`): a key package's lifetime must be checked before it is added"
+        raise StateError(msg)

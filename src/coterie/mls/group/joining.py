@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from coterie.errors import DecryptionError, RuleViolation, StateError
@@ -14,24 +14,27 @@ from coterie.mls.framing import (
     FramedContentAuthData,
     MLSMessage,
     interim_transcript_hash,
+    own_content,
     protect_public,
     sign_content,
 )
 from coterie.mls.group.commit import (
+    Inputs,
     NewLeaf,
-    PskFinder,
+    OwnKeys,
     begin_epoch,
     build_path,
     proposal_or_ref,
 )
 from coterie.mls.group.config import Config
 from coterie.mls.group.epoch import Epoch, StagedEpoch
-from coterie.mls.group.welcoming import OpenedWelcome, verify_group_info
+from coterie.mls.group.psks import PskFinder
+from coterie.mls.group.welcoming import OpenedWelcome
 from coterie.mls.group_context import GroupContext, PreSharedKeyID
 from coterie.mls.hpke import HPKEPrivateKey
 from coterie.mls.key_package import KeyPackageBundle
 from coterie.mls.key_schedule import confirmation_tag, epoch_secrets, external_init_seal
-from coterie.mls.leaf_node import LeafNodeTBS, Lifetime
+from coterie.mls.leaf_node import Lifetime
 from coterie.mls.proposal import Commit, ExternalInit, PreSharedKey, Proposal, Remove
 from coterie.mls.ratchet_tree import PathNode, RatchetTree
 from coterie.mls.rules import Rule
@@ -54,6 +57,7 @@ from coterie.mls.validation import (
     PublicState,
     list_for_external_commit,
     stage_proposals,
+    verify_group_info,
 )
 from coterie.mls.validation.commit import check_next_tree
 from coterie.mls.validation.leaves import check_group_extensions
@@ -78,16 +82,7 @@ def create_first_epoch(
 ) -> Entered:
     """Epoch 0 of a new group with one member (§11)."""
     leaf_key = suite.generate_hpke_key(config.rng)
-    node = LeafNodeTBS(
-        encryption_key=leaf_key.public,
-        signature_key=leaf.signature_key.public,
-        credential=leaf.credential,
-        capabilities=leaf.capabilities,
-        leaf_node_source=LeafNodeSource.KEY_PACKAGE,
-        lifetime=lifetime,
-        parent_hash=None,
-        extensions=leaf.extensions,
-    ).sign(suite, leaf.signature_key)
+    node = leaf.sign(suite, leaf_key.public, LeafNodeSource.KEY_PACKAGE, lifetime=lifetime)
     tree = RatchetTree.of_one(suite, node)
     context = GroupContext(
         ProtocolVersion.MLS10,
@@ -124,7 +119,7 @@ def enter_by_welcome(
     secret is not the tree's.
     """
     suite, info = opened.suite, opened.info
-    verified, index = verify_group_info(info, suite, tree, config.policy(), config)
+    verified, index = verify_group_info(info, suite, tree, config.policy(), config.run)
     mine = bundle.key_package.leaf_node.encode()
     leaf = next((i for i, node in verified.members() if node.encode() == mine), None)
     if leaf is None:
@@ -197,7 +192,7 @@ def enter_by_external_commit(
     context = info.group_context
     suite = suite_of(context.cipher_suite)
     policy = config.policy()
-    verified, index = verify_group_info(info, suite, tree, policy, config)
+    verified, index = verify_group_info(info, suite, tree, policy, config.run)
     pub = find_extension(info.extensions, ExtensionType.EXTERNAL_PUB, ExternalPub)
     if pub is None:
         msg = "the GroupInfo has no external_pub: the group is not open to external Commits"
@@ -226,30 +221,20 @@ def enter_by_external_commit(
     )
     wire_format = WireFormat.MLS_PUBLIC_MESSAGE
     signature = sign_content(suite, leaf.signature_key, wire_format, content, context)
+    signed = own_content(wire_format, content, FramedContentAuthData(signature))
     interim = interim_transcript_hash(
         suite, context.confirmed_transcript_hash, info.confirmation_tag
     )
-    private = PrivatePath(own, built.derived.leaf_key, {})
-    begun = begin_epoch(
-        state,
-        built.staged,
-        wire_format,
-        content,
-        signature,
-        interim=interim,
-        init_secret=init_secret,
-        commit_secret=built.derived.commit_secret,
-        psks=find_psks(checked.psks),
-        private=private.fitting(built.staged.tree, built.derived.keys()),
-        signature_key=leaf.signature_key,
-    )
+    inputs = Inputs(interim, init_secret, built.derived.commit_secret, find_psks(checked.psks))
+    private = built.private(PrivatePath(own, built.derived.leaf_key, {}))
+    begun = begin_epoch(state, built.staged, signed, inputs, OwnKeys(private, leaf.signature_key))
     auth = FramedContentAuthData(signature, begun.epoch.confirmation_tag)
     message = MLSMessage.of(protect_public(suite, content, auth, context, None))
     entered = StagedEpoch(begun.epoch, begun.encryption_secret, built.staged.changes)
     return Entered(entered, index), message
 
 
-def check_group_id(group_id: bytes, taken: Sequence[bytes] | frozenset[bytes]) -> None:
+def check_group_id(group_id: bytes, taken: Collection[bytes]) -> None:
     """Raises `StateError` where the client is in a group with this id already (§12.4.3)."""
     if group_id in taken:
         msg = (

@@ -1,4 +1,4 @@
-"""The message keys of the present epoch and of a few past ones, and what goes with them (RFC 9420 §8.6, §9.2, §15.3)."""
+"""The message keys of the present epoch and of a few past ones, and what goes with them (RFC 9420 §8.6, §9.2)."""
 
 from __future__ import annotations
 
@@ -116,8 +116,9 @@ class KeyRing:
         """Gives up past epochs that are too many or too old, and skipped keys."""
         limits = self._limits
         for number in sorted(self._past):
-            age = now - (self._past[number].ended or 0)
-            if len(self._past) > limits.max_past_epochs or age > limits.max_past_age:
+            ended = self._past[number].ended
+            too_old = bool(ended) and now - (ended or 0) > limits.max_past_age
+            if len(self._past) > limits.max_past_epochs or too_old:
                 self._give_up(self._past.pop(number), present)
         for keys in (self._present, *self._past.values()):
             keys.secret_tree.evict(now)

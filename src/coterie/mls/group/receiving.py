@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from coterie.errors import DecodeError, DecryptionError, EpochError, RuleViolation
-from coterie.mls.extension import check_extension_list
+from coterie.errors import DecodeError, DecryptionError, RuleViolation
 from coterie.mls.framing import (
-    FramedContent,
     MLSMessage,
     PrivateMessage,
     PublicMessage,
@@ -16,27 +14,12 @@ from coterie.mls.framing import (
 from coterie.mls.group.config import Config
 from coterie.mls.group.epoch import Epoch
 from coterie.mls.group.past import KeyRing, MessageEpoch
-from coterie.mls.group.results import ApplicationMessage, Member, OwnMessage
-from coterie.mls.group_context import GroupContext
+from coterie.mls.group.results import ApplicationMessage, OwnMessage
 from coterie.mls.private_message import open_private, open_sender_data
-from coterie.mls.proposal import (
-    Add,
-    Commit,
-    ExternalInit,
-    GroupContextExtensions,
-    PreSharedKey,
-    Proposal,
-    ReInit,
-    Remove,
-    Update,
-)
-from coterie.mls.ratchet_tree import RatchetTree
+from coterie.mls.public_group import Member
 from coterie.mls.rules import Rule
-from coterie.mls.tree_index import Counters
-from coterie.mls.types import ContentType, SenderType
-from coterie.mls.validation import PublicState, check_proposal_sender
-from coterie.mls.validation.commit import check_add, check_external_senders, check_update
-from coterie.mls.validation.proposal_list import check_custom_type, check_psk, check_reinit
+from coterie.mls.types import ContentType
+from coterie.mls.validation import sender_key, wrong_epoch
 
 
 class Opener:
@@ -63,7 +46,7 @@ class Opener:
             own = self._keys.own_message(message)
             if own is not None:
                 return OwnMessage(*own)
-            raise _wrong_epoch(frame.epoch, present.number)
+            raise wrong_epoch(frame.epoch, present.number)
         if isinstance(body, PublicMessage):
             return self._open_public(present, message, body)
         return self._open_private(present, keys, message, body, now)
@@ -114,87 +97,6 @@ class Opener:
             body.authenticated_data,
         )
 
-    def check_proposal(
-        self, present: Epoch, index: Counters, content: VerifiedContent, *, now: int | None
-    ) -> None:
-        """Raises where a proposal is invalid by itself (§12.1)."""
-        check_single_proposal(present.public(index), content, self._config, now=now)
-
-
-def check_single_proposal(
-    state: PublicState, content: VerifiedContent, config: Config, *, now: int | None
-) -> None:
-    """Raises where a proposal is invalid by itself, whatever else is committed with it (§12.1)."""
-    proposal, sender, policy = content.content.body, content.sender, config.policy()
-    assert isinstance(proposal, Proposal)
-    check_proposal_sender(proposal, sender, policy.custom)
-    body, suite = proposal.content, state.suite
-    match body:
-        case Add():
-            check_add(state, body, policy, now=now)
-        case Update():
-            if sender.leaf_index is not None:
-                check_update(state, sender.leaf_index, body, policy, now=now)
-        case Remove():
-            state.tree.member(body.removed, rule=Rule.REMOVE_BLANK)
-        case PreSharedKey():
-            check_psk(body.psk, suite.hash_length, None)
-        case ReInit():
-            check_reinit(body, state.context.version)
-        case ExternalInit():
-            msg = "an ExternalInit outside of an external Commit"
-            raise RuleViolation(msg, rule=Rule.LIST_EXTERNAL_INIT)
-        case GroupContextExtensions():
-            check_extension_list(body.extensions)
-            check_external_senders(
-                body.extensions, state.context.extensions, policy.authenticator, now=now
-            )
-        case bytes():
-            check_custom_type(proposal.proposal_type, policy.custom)
-
-
-def sender_key(content: FramedContent, tree: RatchetTree, context: GroupContext) -> bytes:
-    """The signature key with which content of this sender must be signed (§6.1).
-
-    Raises `RuleViolation` where the sender is nobody, or may not send such content.
-    """
-    sender, body = content.sender, content.body
-    kind = sender.sender_type
-    if kind == SenderType.MEMBER:
-        return tree.member(sender.leaf_index or 0, rule=Rule.SENDER_BLANK).signature_key
-    if kind == SenderType.EXTERNAL:
-        if content.content_type != ContentType.PROPOSAL:
-            msg = "an external sender sent something else than a proposal"
-            raise RuleViolation(msg, rule=Rule.EXTERNAL_SENDER_CONTENT)
-        listed = context.external_senders()
-        index = sender.sender_index or 0
-        if listed is None or index >= len(listed.external_senders):
-            msg = f"external sender {index} is not listed by the group"
-            raise RuleViolation(msg, rule=Rule.EXTERNAL_SENDER_INDEX)
-        return listed.external_senders[index].signature_key
-    if kind == SenderType.NEW_MEMBER_COMMIT:
-        if not isinstance(body, Commit):
-            msg = "a new member's message that should be a Commit is none"
-            raise RuleViolation(msg, rule=Rule.NEW_MEMBER_CONTENT)
-        if body.path is None:
-            msg = "an external Commit without a path"
-            raise RuleViolation(msg, rule=Rule.EXTERNAL_COMMIT_PATH)
-        return body.path.leaf_node.signature_key
-    if not isinstance(body, Proposal) or not isinstance(body.content, Add):
-        msg = "a new member's message that should propose its Add does not"
-        raise RuleViolation(msg, rule=Rule.NEW_MEMBER_CONTENT)
-    return body.content.key_package.leaf_node.signature_key
-
 
 def _is_data(body: PublicMessage | PrivateMessage) -> bool:
     return isinstance(body, PrivateMessage) and body.content_type == ContentType.APPLICATION
-
-
-def _wrong_epoch(epoch: int, present: int) -> EpochError:
-    stale = epoch < present
-    msg = (
-        f"the message is of epoch {epoch}, which is over (the group is in {present})"
-        if stale
-        else f"the message is of epoch {epoch}, the group is in {present}: catch up first"
-    )
-    return EpochError(msg, rule=Rule.EPOCH, stale=stale)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coterie.mls.credential import Credential
+from coterie.errors import StateError
 from coterie.mls.framing import MLSMessage
-from coterie.mls.group.epoch import Epoch, StagedEpoch
-from coterie.mls.leaf_node import LeafNode
-from coterie.mls.proposal import Proposal, ReInit, Remove, Update
-from coterie.mls.ratchet_tree import RatchetTree
-from coterie.mls.tree_math import LeafIndex
-from coterie.mls.types import ContentType, Sender
-from coterie.mls.validation import CommittedProposal
+from coterie.mls.group.epoch import StagedEpoch
+from coterie.mls.public_group import CommitSummary, Member, ProposalReceived
+from coterie.mls.types import ContentType
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +27,6 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A member as a leaf of the tree shows it."""
-
-    leaf: LeafIndex
-    node: LeafNode
-
-    @property
-    def credential(self) -> Credential:
-        """The member's credential."""
-        return self.node.credential
-
-    @property
-    def signature_key(self) -> bytes:
-        """The member's signature key."""
-        return self.node.signature_key
-
-
-@dataclass(frozen=True, slots=True)
 class ApplicationMessage:
     """Application data that a member sent; `epoch` may be one that is over."""
 
@@ -59,34 +37,21 @@ class ApplicationMessage:
     authenticated_data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class ProposalReceived:
-    """A proposal that is valid by itself and waits for a Commit."""
-
-    proposal: Proposal
-    sender: Sender
-    reference: bytes
-    authenticated_data: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class StagedCommit:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedCommit(CommitSummary):
     """A valid Commit, not adopted: give it to `Group.adopt`, or drop it.
 
-    `committer` is who the Commit is by (for an external Commit the member that it makes). `next` is None where the
-    Commit removes this member; adopting it ends the group here.
+    `next` is None where the Commit removes this member; adopting it ends the group here.
     """
 
-    committer: Member
-    external: bool
-    proposals: tuple[CommittedProposal, ...]
-    added: tuple[Member, ...]
-    removed: tuple[Member, ...]
-    updated: tuple[Member, ...]
-    epoch: int
     next: StagedEpoch | None
-    reinit: ReInit | None = None
-    authenticated_data: bytes = b""
+
+    def following(self) -> StagedEpoch:
+        """The epoch that it begins; raises `StateError` where it removes this member."""
+        if self.next is None:
+            msg = "the Commit removes this member: no epoch follows here"
+            raise StateError(msg)
+        return self.next
 
     @property
     def removes_self(self) -> bool:
@@ -137,35 +102,3 @@ class SecretHeld:
 
 
 Received = ApplicationMessage | ProposalReceived | StagedCommit | OwnMessage
-
-
-def describe_commit(
-    present: Epoch,
-    following: StagedEpoch | None,
-    committer: LeafIndex,
-    proposals: tuple[CommittedProposal, ...],
-    added: Sequence[LeafIndex],
-    authenticated_data: bytes,
-    *,
-    external: bool,
-    tree: RatchetTree,
-) -> StagedCommit:
-    """Who did what in a Commit that ends `present`; `tree` is the one after it."""
-    contents = [(entry.sender, entry.proposal.content) for entry in proposals]
-    return StagedCommit(
-        committer=_members(tree, [committer])[0],
-        external=external,
-        proposals=proposals,
-        added=_members(tree, added),
-        removed=_members(present.tree, [c.removed for _, c in contents if isinstance(c, Remove)]),
-        updated=_members(tree, [s.leaf_index for s, c in contents if isinstance(c, Update)]),
-        epoch=present.number,
-        next=following,
-        reinit=next((c for _, c in contents if isinstance(c, ReInit)), None),
-        authenticated_data=authenticated_data,
-    )
-
-
-def _members(where: RatchetTree, leaves: Iterable[LeafIndex | None]) -> tuple[Member, ...]:
-    found = ((leaf, where.leaf(leaf)) for leaf in leaves if leaf is not None)
-    return tuple(Member(leaf, node) for leaf, node in found if node is not None)

@@ -13,7 +13,7 @@ from coterie.mls.group.config import Limits
 from coterie.mls.group.epoch import Epoch
 from coterie.mls.group.past import KeyRing, MessageEpoch, read_gone
 from coterie.mls.group.pending import ProposalCache
-from coterie.mls.group.results import Delta, PendingCommit, describe_commit
+from coterie.mls.group.results import Delta, PendingCommit, StagedCommit
 from coterie.mls.group.state import (
     FORMAT,
     GROUP_KEY,
@@ -65,7 +65,9 @@ class Saver:
     """Remembers what the store has."""
 
     def __init__(self, epoch: Epoch | None = None) -> None:
-        self._epoch = epoch
+        # Not the epoch itself: its secrets are not to live longer for it.
+        self._saved = -1 if epoch is None else epoch.number
+        self._tree = None if epoch is None else epoch.tree
         self.pending_changed = False
 
     def delta(
@@ -82,15 +84,14 @@ class Saver:
         if closed:
             return Delta({}, frozenset(), (b"",))
         puts, drops, prefixes = keys.take_changes()
-        if epoch is not self._epoch:
-            before = self._epoch.tree if self._epoch else None
-            saved = self._epoch.number if self._epoch else -1
+        if epoch.number != self._saved:
+            before = self._tree
             # Past epochs that came and went since the last call: late messages name their members.
-            for tree in keys.past_trees(after=saved):
+            for tree in keys.past_trees(after=self._saved):
                 puts.update(tree.store_changes(before)[0])
             puts.update(epoch.tree.store_changes(before)[0])
             puts[GROUP_KEY] = FORMAT + stored_epoch(epoch).encode()
-            self._epoch = epoch
+            self._saved, self._tree = epoch.number, epoch.tree
         for name, value in index.take_changes().items():
             if value is None:
                 drops.add(name)
@@ -109,12 +110,11 @@ class Saver:
 
 def _stored_pending(pending: PendingCommit, present: Epoch) -> StoredPending:
     commit = pending.commit
-    assert commit.next is not None
     return StoredPending(
         pending.message,
         pending.welcomes,
         pending.group_info,
-        stored_staged(commit.next, present.tree),
+        stored_staged(commit.following(), present.tree),
         tuple(
             StoredCommitted(entry.proposal, entry.sender, entry.reference or b"")
             for entry in commit.proposals
@@ -130,15 +130,16 @@ def _load_pending(stored: StoredPending, present: Epoch, store: NodeStore) -> Pe
         CommittedProposal(entry.proposal, entry.sender, entry.reference or None)
         for entry in stored.proposals
     )
-    commit = describe_commit(
-        present,
-        staged,
-        present.leaf,
+    commit = StagedCommit.describe(
+        present.tree,
+        staged.epoch.tree,
         entries,
+        present.leaf,
         stored.added,
-        stored.authenticated_data,
         external=False,
-        tree=staged.epoch.tree,
+        epoch=present.number,
+        authenticated_data=stored.authenticated_data,
+        next=staged,
     )
     return PendingCommit(stored.message, stored.welcomes, stored.group_info, commit)
 
@@ -152,7 +153,7 @@ class Parts:
     past: list[MessageEpoch]
     resumption: dict[int, Secret]
     own: dict[bytes, tuple[ContentType, int]]
-    proposals: list[tuple[VerifiedContent, Proposal]]
+    proposals: list[VerifiedContent]
     updates: list[OwnUpdate]
     pending: PendingCommit | None
 
@@ -221,15 +222,14 @@ def _load_own(entries: Mapping[bytes, bytes]) -> dict[bytes, tuple[ContentType, 
     return own
 
 
-def _load_proposals(entries: Mapping[bytes, bytes]) -> list[tuple[VerifiedContent, Proposal]]:
-    found = []
-    for key, value in entries.items():
-        if key.startswith(b"p/"):
-            content = decode_stored(StoredProposal, value).content
-            body = content.content.body
-            assert isinstance(body, Proposal)
-            found.append((own_content(content.wire_format, content.content, content.auth), body))
-    return found
+def _load_proposals(entries: Mapping[bytes, bytes]) -> list[VerifiedContent]:
+    stored = [
+        decode_stored(StoredProposal, value)
+        for key, value in entries.items()
+        if key.startswith(b"p/")
+    ]
+    contents = [entry.content for entry in sorted(stored, key=lambda entry: entry.number)]
+    return [own_content(c.wire_format, c.content, c.auth) for c in contents]
 
 
 def _load_update(epoch: Epoch, value: bytes) -> OwnUpdate:

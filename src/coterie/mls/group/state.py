@@ -84,8 +84,9 @@ class StoredPast(Struct):
 
 
 class StoredProposal(Struct):
-    """A proposal that was received and found valid."""
+    """A proposal that was received and found valid, with its place in the order of arrival."""
 
+    number: Annotated[int, Uint(4)]
     content: AuthenticatedContent
 
 

@@ -1,20 +1,57 @@
-"""Groups that continue another one: what a member checks when it joins (RFC 9420 §11.2, §11.3, §12.4.3.1)."""
+"""Groups that continue another one: what their creator and who joins must check (RFC 9420 §11.2, §11.3)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coterie.errors import RuleViolation, StateError
 from coterie.mls.credential import Authenticator
+from coterie.mls.crypto import Suite
+from coterie.mls.extension import Extension
 from coterie.mls.group.epoch import Epoch
 from coterie.mls.group.welcoming import OpenedWelcome
 from coterie.mls.group_context import PreSharedKeyID
+from coterie.mls.key_package import VerifiedKeyPackage
+from coterie.mls.leaf_node import Lifetime
 from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.rules import Rule
 from coterie.mls.types import ResumptionPSKUsage
 
 if TYPE_CHECKING:
     from coterie.mls.group.group import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """What a group that continues another one shall be."""
+
+    group_id: bytes
+    suite: Suite
+    extensions: tuple[Extension, ...]
+    usage: ResumptionPSKUsage
+    lifetime: Lifetime
+
+
+def check_members(
+    old: Group,
+    packages: Iterable[VerifiedKeyPackage],
+    authenticator: Authenticator,
+    *,
+    all_of_them: bool,
+) -> None:
+    """Raises `StateError` unless the key packages are of members of the old group, or of all others in it."""
+    given = {authenticator.client_id(p.key_package.leaf_node.credential) for p in packages}
+    own = authenticator.client_id(old.member(old.own_leaf).credential)
+    members = _clients(old.tree, authenticator)
+    if not given <= members - {own}:
+        msg = "a key package is of somebody who is not another member of the group"
+        raise StateError(msg)
+    missing = len(members) - 1 - len(given)
+    if all_of_them and missing:
+        msg = f"key packages of {missing} members are missing: all must be in the new group"
+        raise StateError(msg)
 
 
 def check_continuing(
@@ -45,7 +82,7 @@ def check_continuing(
 def _check_reinit(
     link: PreSharedKeyID, new: Epoch, old: Group, authenticator: Authenticator
 ) -> None:
-    announced, context = old.reinit, new.context
+    announced, context = old.reinitialized, new.context
     if announced is None or link.psk_epoch != old.epoch or link.psk_group_id != old.group_id:
         msg = "the Welcome's resumption key is not that of the epoch that ended with a ReInit"
         raise RuleViolation(msg, rule=Rule.REINIT_PSK)
@@ -65,7 +102,10 @@ def _check_reinit(
 
 def _check_branch(new: Epoch, old: Group, authenticator: Authenticator) -> None:
     context = new.context
-    if int(context.version) != old.context.version or context.cipher_suite != old.context.cipher_suite:
+    if (
+        int(context.version) != old.context.version
+        or context.cipher_suite != old.context.cipher_suite
+    ):
         msg = "a branch must have the version and cipher suite of the group it comes from"
         raise RuleViolation(msg, rule=Rule.BRANCH_SUITE)
     if not _clients(new.tree, authenticator) <= _clients(old.tree, authenticator):

@@ -7,21 +7,19 @@ from dataclasses import dataclass
 
 from coterie.errors import DecodeError, DecryptionError, RuleViolation
 from coterie.mls.crypto import Suite
-from coterie.mls.extension import Extension, ExternalPub, check_extension_list, grease
+from coterie.mls.extension import Extension, ExternalPub, grease
 from coterie.mls.framing import MLSMessage
-from coterie.mls.group.commit import CreatedCommit, PskFinder
+from coterie.mls.group.commit import CreatedCommit
 from coterie.mls.group.config import CommitOptions, Config
 from coterie.mls.group.epoch import Epoch
+from coterie.mls.group.psks import PskFinder
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.key_package import KeyPackageBundle
 from coterie.mls.key_schedule import Joiner, psk_secret
-from coterie.mls.ratchet_tree import HPKECiphertext, RatchetTree, UnverifiedTree
+from coterie.mls.ratchet_tree import HPKECiphertext
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
-from coterie.mls.tree_index import TreeIndex
 from coterie.mls.types import CipherSuite, ExtensionType, ResumptionPSKUsage
-from coterie.mls.validation import Policy, verify_tree
-from coterie.mls.validation.commit import check_external_senders
 from coterie.mls.validation.proposal_list import check_psks
 from coterie.mls.welcome import (
     EncryptedGroupSecrets,
@@ -142,42 +140,6 @@ def _open_secrets(
         msg = "the secrets of the Welcome do not open with the key package's init key"
         raise DecryptionError(msg, rule=Rule.WELCOME_SECRETS) from error
     return GroupSecrets.decode(bytes(data))
-
-
-def verify_group_info(
-    info: GroupInfo, suite: Suite, tree: bytes | None, policy: Policy, config: Config
-) -> tuple[RatchetTree, TreeIndex]:
-    """Verifies a GroupInfo with the tree that is in it or given beside it (§12.4.3).
-
-    Raises `RuleViolation` or `VerificationError`.
-    """
-    if info.group_context.cipher_suite != suite.cipher_suite:
-        msg = "the GroupInfo is for another cipher suite than the key package"
-        raise RuleViolation(msg, rule=Rule.WELCOME_CIPHER_SUITE)
-    check_extension_list(info.extensions)
-    for extension in info.extensions:
-        if extension.extension_type == ExtensionType.RATCHET_TREE:
-            tree = extension.extension_data
-    if tree is None:
-        msg = "the ratchet tree is neither in the message nor given beside it"
-        raise RuleViolation(msg, rule=Rule.TREE_MISSING)
-    unverified = UnverifiedTree.decode(tree, suite)
-    signer = unverified.trust().leaf(info.signer)
-    if signer is None:
-        msg = f"the GroupInfo names leaf {int(info.signer)} as its signer, which is blank"
-        raise RuleViolation(msg, rule=Rule.GROUP_INFO_SIGNER)
-    info.verify(suite, signer.signature_key)
-    check_external_senders(info.group_context.extensions, (), policy.authenticator, now=None)
-    return verify_tree(unverified, info.group_context, policy, config.run)
-
-
-def read_group_info(message: MLSMessage | GroupInfo) -> GroupInfo:
-    """The GroupInfo of a message; raises `DecodeError` where it is something else."""
-    body = message.body if isinstance(message, MLSMessage) else message
-    if not isinstance(body, GroupInfo):
-        msg = f"expected a GroupInfo, found a {type(body).__name__}"
-        raise DecodeError(msg, rule=Rule.ENUM_VALUE)
-    return body
 
 
 def read_welcome(message: MLSMessage | Welcome) -> Welcome:

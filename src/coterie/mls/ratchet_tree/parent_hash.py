@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 
 from coterie.errors import RuleViolation
 from coterie.mls.crypto import Suite
-from coterie.mls.leaf_node import LeafNode
 from coterie.mls.ratchet_tree.structs import ParentNode
 from coterie.mls.ratchet_tree.subtree import Subtree
 from coterie.mls.ratchet_tree.tree import RatchetTree, parent_hash_input
@@ -21,10 +21,8 @@ from coterie.mls.rules import Rule
 def verify_structure(tree: RatchetTree) -> None:
     """Raises `RuleViolation` unless every parent's unmerged leaves are what they may be (§7.1, §12.4.3.1)."""
     for parent in tree.parents():
-        node = parent.node
-        assert isinstance(node, ParentNode)
-        unmerged = node.unmerged_leaves
-        if any(a >= b for a, b in zip(unmerged, unmerged[1:], strict=False)):
+        unmerged = parent.parent_node().unmerged_leaves
+        if any(a >= b for a, b in pairwise(unmerged)):
             msg = f"the unmerged leaves of {parent.index!r} are not in ascending order"
             raise RuleViolation(msg, rule=Rule.UNMERGED_ORDER)
         for leaf in unmerged:
@@ -75,10 +73,8 @@ def verify_parent_hashes(tree: RatchetTree) -> None:
 
 def _vouches(suite: Suite, at: Subtree, parent: Subtree, child: Subtree, sibling: Subtree) -> bool:
     """Whether the node `at`, below `child`, has the hash of `parent` as its parent hash."""
-    node, above = at.node, parent.node
-    assert isinstance(above, ParentNode)
-    assert isinstance(node, LeafNode | ParentNode)
-    if not node.parent_hash:
+    node, above = at.node, parent.parent_node()
+    if node is None or not node.parent_hash:
         return False
     unmerged = _below(above.unmerged_leaves, child)
     if child.resolution_size != 1 + len(unmerged):

@@ -1,8 +1,8 @@
 """One immutable node of the persistent ratchet tree, with everything below it (RFC 9420 §4.1, §7.8).
 
-A `Subtree` never changes. A new epoch's tree shares with the old one all subtrees that did not change, so a commit makes
-O(log n) of them. Each caches what searches need: how many members are below, how long its resolution is, and, once
-somebody asked, its tree hash.
+A `Subtree` never changes. A new epoch's tree shares with the old one all subtrees that did not change, so a commit
+makes O(log n) of them. Each caches what searches need: how many members are below, how long its resolution is, and,
+once somebody asked, its tree hash.
 
 Two kinds make their contents only when these are asked for: a blank subtree (no member, no parent node below), whose
 children are blank subtrees again, and a stored one, of which the store keeps the contents under the tree hash. Both
@@ -133,6 +133,13 @@ class Subtree:
                     raise
                 return getattr(self, name)  # type: ignore[no-any-return]
         raise AttributeError(name)
+
+    def parent_node(self) -> ParentNode:
+        """The node, of a subtree that is known to be a parent that is not blank."""
+        if not isinstance(self.node, ParentNode):
+            msg = f"{self.index!r} is no parent node"
+            raise TypeError(msg)
+        return self.node
 
     @property
     def is_blank(self) -> bool:

@@ -295,3 +295,16 @@ def check_next_tree(state: PublicState, staged: StagedPublic) -> None:
         check_leaf_in_group(leaf, staged.extensions, required, view, members)
     if staged.proposals.extensions is not None:
         check_group_extensions(staged.extensions, required, view, members)
+
+
+def next_context(context: GroupContext, staged: StagedPublic, confirmed: bytes) -> GroupContext:
+    """The GroupContext of the next epoch; with the old confirmed hash it is the provisional one (§12.4.1)."""
+    return GroupContext(
+        context.version,
+        context.cipher_suite,
+        context.group_id,
+        context.epoch + 1,
+        staged.tree.tree_hash(),
+        confirmed,
+        staged.extensions,
+    )

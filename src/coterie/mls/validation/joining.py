@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from coterie.errors import RuleViolation, VerificationError
+from coterie.errors import DecodeError, RuleViolation, VerificationError
 from coterie.mls.crypto import Suite
+from coterie.mls.extension import check_extension_list
+from coterie.mls.framing import MLSMessage
 from coterie.mls.group_context import GroupContext
 from coterie.mls.leaf_node import (
     check_contents,
@@ -26,9 +28,10 @@ from coterie.mls.ratchet_tree import (
 )
 from coterie.mls.rules import Rule
 from coterie.mls.tree_index import TreeIndex, type_name
-from coterie.mls.types import ProtocolVersion
-from coterie.mls.validation.commit import Policy
+from coterie.mls.types import ExtensionType, ProtocolVersion
+from coterie.mls.validation.commit import Policy, check_external_senders
 from coterie.mls.validation.leaves import check_group_extensions
+from coterie.mls.welcome import GroupInfo
 
 Map = Callable[..., Iterable[Any]]
 
@@ -95,3 +98,39 @@ def _check_signatures(suite: Suite, tree: RatchetTree, context: GroupContext, ru
         for index, leaf in tree.members()
     )
     suite.verify_many(jobs, rule=Rule.LEAF_SIGNATURE, map=run)
+
+
+def verify_group_info(
+    info: GroupInfo, suite: Suite, tree: bytes | None, policy: Policy, run: Map = map
+) -> tuple[RatchetTree, TreeIndex]:
+    """Verifies a GroupInfo with the tree that is in it or given beside it (§12.4.3).
+
+    `run` is `map` or an executor's, for the signatures. Raises `RuleViolation` or `VerificationError`.
+    """
+    if info.group_context.cipher_suite != suite.cipher_suite:
+        msg = "the GroupInfo is for another cipher suite than the key package"
+        raise RuleViolation(msg, rule=Rule.WELCOME_CIPHER_SUITE)
+    check_extension_list(info.extensions)
+    for extension in info.extensions:
+        if extension.extension_type == ExtensionType.RATCHET_TREE:
+            tree = extension.extension_data
+    if tree is None:
+        msg = "the ratchet tree is neither in the message nor given beside it"
+        raise RuleViolation(msg, rule=Rule.TREE_MISSING)
+    unverified = UnverifiedTree.decode(tree, suite)
+    signer = unverified.trust().leaf(info.signer)
+    if signer is None:
+        msg = f"the GroupInfo names leaf {int(info.signer)} as its signer, which is blank"
+        raise RuleViolation(msg, rule=Rule.GROUP_INFO_SIGNER)
+    info.verify(suite, signer.signature_key)
+    check_external_senders(info.group_context.extensions, (), policy.authenticator, now=None)
+    return verify_tree(unverified, info.group_context, policy, run)
+
+
+def read_group_info(message: MLSMessage | GroupInfo) -> GroupInfo:
+    """The GroupInfo of a message; raises `DecodeError` where it is something else."""
+    body = message.body if isinstance(message, MLSMessage) else message
+    if not isinstance(body, GroupInfo):
+        msg = f"expected a GroupInfo, found a {type(body).__name__}"
+        raise DecodeError(msg, rule=Rule.ENUM_VALUE)
+    return body
