@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 from coterie.authentication.ca import CertificateAuthority, Revocation
 from coterie.authentication.codes import code_hash, name_hash, new_code
@@ -23,6 +23,9 @@ from coterie.mls.credential import Certificate
 from coterie.mls.secret import Secret
 from coterie.transport import as_api
 from coterie.transport.as_api import ErrorCode, Operation, Refused, SignedRequest
+
+_LISTS_IN_AN_HOUR: Final = 20
+"""Bits of a list's number below the hour."""
 
 RequestType = TypeVar(
     "RequestType",
@@ -135,7 +138,7 @@ class AuthenticationService:
             ):
                 return last.der
             # Numbers follow the clock, so that they still grow after an older backup was restored.
-            number = max(_hour(now), 0 if last is None else last.number + 1)
+            number = max(now // HOUR << _LISTS_IN_AN_HOUR, 0 if last is None else last.number + 1)
             entries = [Revocation(int(serial, 16), at) for serial, at in self.ledger.revoked(now)]
             der = self.ca.revocation_list(
                 entries, number=number, now=_hour(now), lifetime=self.settings.list_lifetime

@@ -57,6 +57,8 @@ def test_the_cores_hook_accepts_what_holds_and_raises_verification_error_for_the
 def test_same_client_is_one_device_and_same_user_one_user() -> None:
     renewed = credential(ALICE, raw(pki.leaf().key))
     assert ISSUER.same_client(credential(ALICE), renewed)
+    assert ISSUER.client_id(credential(ALICE)) == ISSUER.client_id(renewed)
+    assert ISSUER.client_id(credential(ALICE)) != ISSUER.client_id(credential(ALICE_TABLET))
     assert not ISSUER.same_client(credential(ALICE), credential(ALICE_TABLET))
     assert ISSUER.same_user(credential(ALICE), credential(ALICE_TABLET))
     assert not ISSUER.same_user(credential(ALICE), credential(BOB))
@@ -66,6 +68,8 @@ def test_what_names_nobody_is_the_same_as_nothing() -> None:
     for nobody in (Credential.basic(b"alice"), Credential.x509(()), Credential.x509((b"junk",))):
         assert not ISSUER.same_client(nobody, nobody)
         assert not ISSUER.same_user(nobody, nobody)
+        with pytest.raises(VerificationError):
+            ISSUER.client_id(nobody)
         with pytest.raises(CoterieError):
             presented_by(nobody)
 
