@@ -10,6 +10,11 @@ from typing import Any
 import pytest
 
 from coterie.mls.crypto import SUPPORTED_CIPHER_SUITES, Suite, suite_of
+from tests.vector_files import (
+    assert_change_is_noticed,
+    assert_official_vectors_hold,
+    assert_own_vectors_hold,
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +88,34 @@ def test_encrypt_with_label(vectors: dict[int, dict[str, Any]], cipher_suite: in
     for kem_output, ciphertext in ((v["kem_output"], v["ciphertext"]), own):
         opened = suite.decrypt_with_label(key, label, context, kem_output, ciphertext)
         assert opened == v["plaintext"]
+
+
+def test_every_case_of_the_official_file_holds(shared: Path) -> None:
+    assert_official_vectors_hold(shared, "crypto-basics", 7)
+
+
+def test_every_case_of_our_own_file_holds() -> None:
+    assert_own_vectors_hold("crypto-basics")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "ref_hash.out",
+        "expand_with_label.out",
+        "derive_secret.out",
+        "derive_tree_secret.out",
+        "derive_tree_secret.generation",
+        "sign_with_label.priv",
+        "sign_with_label.signature",
+        "sign_with_label.content",
+        "encrypt_with_label.priv",
+        "encrypt_with_label.context",
+        "encrypt_with_label.kem_output",
+        "encrypt_with_label.ciphertext",
+        "encrypt_with_label.plaintext",
+    ],
+)
+@pytest.mark.parametrize("case", [0, 4, 6])
+def test_a_changed_value_is_noticed(path: str, case: int) -> None:
+    assert_change_is_noticed("crypto-basics", path, case)
