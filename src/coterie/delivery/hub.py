@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import coroutine
+from typing import Any, Protocol
 
 from coterie.transport.api import (
     BoxItem,
@@ -162,7 +163,7 @@ class Channel:
 
     hub: Hub
     source: Source
-    send: Callable[[bytes], Awaitable[None]]
+    send: Callable[[bytes], Coroutine[Any, None, None]]
     close: Callable[[Failure], Awaitable[None]]
     max_waiting: int
     slow_after: float
@@ -322,18 +323,31 @@ class Channel:
         if self._waiting and self._waiting + len(frame) > self.max_waiting:
             self._too_slow()
             return
+        if self._sender is None:
+            # Nearly always the transport takes the frame at once, and a task for it would cost as much as sending.
+            sending = self.send(frame)
+            try:
+                blocked = sending.send(None)
+            except StopIteration:
+                return
+            self._waiting = len(frame)
+            rest = _resume(sending, blocked)
+            self._sender = asyncio.get_running_loop().create_task(self._drain(rest, len(frame)))
+            return
         self._queue.append(frame)
         self._waiting += len(frame)
-        if self._sender is None:
-            self._sender = asyncio.get_running_loop().create_task(self._drain())
 
-    async def _drain(self) -> None:
+    async def _drain(self, sending: Awaitable[None], size: int) -> None:
+        """Finishes what the transport did not take at once, then what has queued up behind it."""
         try:
-            while self._queue:
-                frame = self._queue.popleft()
+            while True:
                 async with asyncio.timeout(self.slow_after):
-                    await self.send(frame)
-                self._waiting -= len(frame)
+                    await sending
+                self._waiting -= size
+                if not self._queue:
+                    break
+                frame = self._queue.popleft()
+                sending, size = self.send(frame), len(frame)
         except TimeoutError:
             self._sender = None
             self._too_slow()
@@ -373,6 +387,17 @@ class Channel:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+@coroutine
+def _resume(sending: Coroutine[Any, None, None], blocked: Any) -> Generator[Any, None, None]:  # noqa: ANN401
+    """Goes on with a coroutine that was started outside a task and waits for the future `blocked`."""
+    while True:
+        yield blocked
+        try:
+            blocked = sending.send(None)
+        except StopIteration:
+            return
 
 
 def _from_number(request: Subscribe) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -258,7 +258,7 @@ class DeliveryService:
 
     def channel(
         self,
-        send: Callable[[bytes], Awaitable[None]],
+        send: Callable[[bytes], Coroutine[Any, None, None]],
         close: Callable[[Failure], Awaitable[None]],
     ) -> Channel:
         """A channel for a new connection."""

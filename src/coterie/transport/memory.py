@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from coterie.errors import ServiceError
@@ -35,7 +35,7 @@ class LocalService(Protocol):
 
     def channel(
         self,
-        send: Callable[[bytes], Awaitable[None]],
+        send: Callable[[bytes], Coroutine[Any, None, None]],
         close: Callable[[api.Failure], Awaitable[None]],
     ) -> ServiceChannel:
         """A channel for a new connection."""
