@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
@@ -613,3 +614,41 @@ async def test_a_database_of_a_newer_version_or_of_another_program_is_refused(
 async def test_a_new_database_has_the_present_schema(world: World) -> None:
     found = sqlite3.connect(world.path).execute("PRAGMA user_version").fetchone()
     assert found == (SCHEMA_VERSION,)
+
+
+# -- whatever arrives
+
+
+def _valid(world: World, operation: Operation) -> bytes:
+    """A sound request of each operation, of an enrolled device (or, for `enrol`, of a new one with its code)."""
+    header = as_api.RequestHeader(REALM.encode(), world.time, b"0" * 16)
+    key = Key()
+    code = world.add("fuzzed") if world.ledger.find_user("fuzzed") is None else world.code("fuzzed")
+    request = {
+        Operation.ENROL: as_api.EnrolRequest(header, b"fuzzed", code.encode()),
+        Operation.RENEW: as_api.RenewRequest(header, key.signature_key, b""),
+        Operation.LINK: as_api.LinkRequest(header),
+        Operation.DEVICES: as_api.DevicesRequest(header),
+        Operation.REVOKE: as_api.RevokeRequest(header, b"0" * 32),
+    }[operation]
+    content = request.encode()
+    signature = key.sign(as_api.to_be_signed(operation, content))
+    return as_api.SignedRequest(content, key.signature_key, signature).encode()
+
+
+@pytest.mark.parametrize("operation", Operation)
+async def test_a_request_with_any_byte_changed_gets_a_refusal_and_never_a_certificate(
+    world: World, operation: Operation
+) -> None:
+    sound = _valid(world, operation)
+    headers = {"Content-Type": as_api.MEDIA_TYPE}
+    url = f"http://service/v1/{operation.value}"
+    chance = random.Random(operation.value)
+    for at in chance.sample(range(len(sound)), 60):
+        damaged = bytearray(sound)
+        damaged[at] ^= chance.randint(1, 255)
+        for body in (bytes(damaged), sound[:at]):
+            answer = await world.http.post(url, content=body, headers=headers)
+            assert 400 <= answer.status_code < 500
+            assert as_api.Failure.decode(answer.content).message
+    assert world.service.devices_of("fuzzed") == []

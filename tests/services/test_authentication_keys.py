@@ -67,7 +67,7 @@ def test_the_operators_key_file_is_used_and_not_copied(
 
 def test_another_key_than_the_roots_and_another_kind_are_refused(tmp_path: Path) -> None:
     paths = [tmp_path / "one.pem", tmp_path / "two.pem", tmp_path / "ed.pem", tmp_path / "521.pem"]
-    keys = [
+    keys: list[ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey] = [
         ec.generate_private_key(ec.SECP256R1()),
         ec.generate_private_key(ec.SECP256R1()),
         ed25519.Ed25519PrivateKey.generate(),

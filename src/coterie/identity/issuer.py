@@ -102,15 +102,11 @@ class X509Issuer:
         self.identify(credential, signature_key, now=now)
 
     def client_id(self, credential: Credential) -> bytes:
-        """The device's name; raises `VerificationError` for a credential that names none. See `Authenticator`."""
+        """The device's URI; raises `VerificationError` for a credential that names none. See `Authenticator`."""
         try:
-            return str(presented_by(credential)).encode()
+            return presented_by(credential).uri.encode()
         except DecodeError as error:
             raise VerificationError(str(error.args[0]), rule=error.rule) from error
-
-    def client_id(self, credential: Credential) -> bytes:
-        """The device's full name: what `same_client` compares, as bytes. See `Authenticator`."""
-        return presented_by(credential).uri.encode()
 
     def same_client(self, a: Credential, b: Credential) -> bool:
         """Whether both name one device; credentials that name none are of no client."""
