@@ -105,6 +105,12 @@ def grease(rng: RandomSource, count: int = 1) -> tuple[int, ...]:
     return tuple(values.pop(rng(1)[0] % len(values)) for _ in range(count))
 
 
+def grease_extensions(listed: Capabilities, rng: RandomSource) -> tuple[Extension, ...]:
+    """An extension without meaning, of a GREASE type that the capabilities list; none where they list none (§13.5)."""
+    types = GREASE_VALUES.intersection(listed.extensions)
+    return tuple(Extension(ExtensionType(t), rng(rng(1)[0] % 16)) for t in sorted(types)[:1])
+
+
 def capabilities(
     *,
     cipher_suites: Iterable[int],

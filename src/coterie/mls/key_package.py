@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from coterie.errors import RuleViolation
 from coterie.mls.credential import Authenticator, Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
-from coterie.mls.extension import Capabilities, Extension, check_extension_list
+from coterie.mls.extension import (
+    Capabilities,
+    Extension,
+    check_extension_list,
+    grease_extensions,
+)
 from coterie.mls.hpke import HPKEPrivateKey, RandomSource
 from coterie.mls.leaf_node import (
     LeafNode,
@@ -135,7 +140,11 @@ def create_key_package(
     extensions: Iterable[Extension] = (),
     leaf_extensions: Iterable[Extension] = (),
 ) -> KeyPackageBundle:
-    """Makes a key package with fresh init and encryption keys."""
+    """Makes a key package with fresh init and encryption keys, signed with the signature key.
+
+    Where the capabilities list a GREASE extension type, the key package and its leaf carry one such extension (§13.5).
+    """
+    extra = grease_extensions(capabilities, rng)
     encryption_key = suite.generate_hpke_key(rng)
     init_key = suite.generate_hpke_key(rng)
     leaf = LeafNodeTBS(
@@ -146,14 +155,14 @@ def create_key_package(
         leaf_node_source=LeafNodeSource.KEY_PACKAGE,
         lifetime=lifetime,
         parent_hash=None,
-        extensions=tuple(leaf_extensions),
+        extensions=(*leaf_extensions, *extra),
     ).sign(suite, signature_key)
     tbs = KeyPackageTBS(
         ProtocolVersion.MLS10,
         CipherSuite(suite.cipher_suite),
         init_key.public,
         leaf,
-        tuple(extensions),
+        (*extensions, *extra),
     )
     signature = suite.sign_with_label(signature_key, "KeyPackageTBS", tbs.encode())
     key_package = KeyPackage(

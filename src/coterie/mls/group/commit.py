@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from coterie.errors import CoterieError, DecryptionError
 from coterie.mls.credential import Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite
-from coterie.mls.extension import Capabilities, Extension
+from coterie.mls.extension import Capabilities, Extension, grease_extensions
 from coterie.mls.framing import (
     FramedContent,
     FramedContentAuthData,
@@ -90,7 +90,19 @@ class NewLeaf:
     signature_key: SignaturePrivateKey
     credential: Credential
     capabilities: Capabilities
-    extensions: tuple[Extension, ...] = ()
+    extensions: tuple[Extension, ...]
+
+    @classmethod
+    def first(
+        cls,
+        signature_key: SignaturePrivateKey,
+        credential: Credential,
+        capabilities: Capabilities,
+        config: Config,
+    ) -> NewLeaf:
+        """What a leaf says that is not made from a key package; with a GREASE extension where one may stand (§13.5)."""
+        extra = grease_extensions(capabilities, config.rng) if config.limits.grease else ()
+        return cls(signature_key, credential, capabilities, extra)
 
     def sign(
         self,

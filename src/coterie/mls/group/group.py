@@ -135,7 +135,7 @@ class Group:
         `lifetime` is that of the creator's first leaf, `extensions` are those of the GroupContext. Raises
         `RuleViolation` where the capabilities do not cover the extensions.
         """
-        leaf = NewLeaf(signature_key, credential, capabilities)
+        leaf = NewLeaf.first(signature_key, credential, capabilities, config)
         entered = create_first_epoch(suite, group_id, leaf, tuple(extensions), lifetime, config)
         return cls._enter(entered, config)
 
@@ -189,7 +189,7 @@ class Group:
         read = read_group_info(info)
         if join.remove is None:
             check_group_id(read.group_context.group_id, groups)
-        leaf = NewLeaf(signature_key, credential, capabilities)
+        leaf = NewLeaf.first(signature_key, credential, capabilities, config)
         find = finder(config.psk, ())
         entered, message = enter_by_external_commit(read, tree, leaf, join, config, find, now=now)
         group = cls._enter(entered, config)
