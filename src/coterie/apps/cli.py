@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from coterie import __version__
-from coterie.apps import operator
+from coterie.apps import demo, operator, user
 from coterie.errors import CoterieError, ServiceError
 
 EXIT_ERROR = 1
@@ -23,7 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="End-to-end encrypted group messaging.",
 )
+app.add_typer(user.app)
 app.add_typer(operator.app)
+app.add_typer(demo.app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Protocol
+from typing import Annotated, NoReturn, Protocol
 
 from coterie.errors import DecodeError, RuleViolation
 from coterie.mls.extension import Extension
@@ -159,5 +159,5 @@ class ProfileRules:
             self._refuse("may-change", f"{user} may not change the group's rules")
 
     @staticmethod
-    def _refuse(slug: str, message: str) -> None:
+    def _refuse(slug: str, message: str) -> NoReturn:
         raise RuleViolation(message, rule=f"profile/{slug}")

@@ -178,9 +178,7 @@ class Identity:
         bundle = KeyPackageBundle(
             stored.key_package,
             suite.load_hpke_key(stored.init_key, stored.key_package.init_key),
-            suite.load_hpke_key(
-                stored.encryption_key, stored.key_package.leaf_node.encryption_key
-            ),
+            suite.load_hpke_key(stored.encryption_key, stored.key_package.leaf_node.encryption_key),
             self.signature_key,
         )
         return Package(bundle, suite.load_hpke_key(stored.inbox_key), bool(stored.last_resort))

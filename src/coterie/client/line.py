@@ -97,6 +97,8 @@ class Committed:
     own: bool
     correct: api.Append | None
     """A correction to append where the committer claimed a wrong access (D-COR-1)."""
+    welcomes: tuple[MLSMessage, ...] = ()
+    """The Welcomes of an own Commit, to be sent now that it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,6 +409,8 @@ class Line:
             bare = api.Entry(header, b"")
             signature = self.keys.sign(api.append_to_be_signed(bare.hash()))
             correct = api.Append(self.binding.log_id, bare, signature)
+        pending = self.group.pending_commit
+        sent = pending.welcomes if own and pending is not None else ()
         self.group.adopt(commit)
         parent = self.state.epoch
         name = following.name(parent)
@@ -415,7 +419,7 @@ class Line:
         self.state = LineState(parent, name, opening, opening, api.ZERO32, ())
         self._keys = following
         self.binding = read_binding(self.group.context.extensions)
-        return Committed(commit, own, correct)
+        return Committed(commit, own, correct, sent)
 
 
 def _has_private_inputs(commit: bytes) -> bool:

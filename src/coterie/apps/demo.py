@@ -1,0 +1,445 @@
+"""`coterie demo`: the whole life of a group, on this machine, with the real services and real clients over HTTP.
+
+Everything happens in a temporary directory. A client that is killed is a real process, killed with SIGKILL after the
+service has taken its Commit and before it heard of it: a small proxy in between holds the answer back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from coterie.apps.user import describe
+from coterie.client import Client, GroupHandle
+from coterie.errors import CoterieError, ServiceError
+from coterie.storage import StorageKey
+
+REALM: Final = "demo.example"
+_READY_WITHIN: Final = 30.0
+_APPEND: Final = b"POST /v1/logs/append"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "coterie.apps", *words]
+
+
+class Services:
+    """`coterie serve` as a process of its own, in a directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = _free_port()
+        self.config = directory / "coterie.toml"
+        self.data = directory / "data"
+        self.config.write_text(
+            f'realm = "{REALM}"\nlisten = "127.0.0.1:{self.port}"\ndata = "{self.data}"\n'
+            'log_level = "error"\n'
+            "[delivery.rates.bundles]\nburst = 1000\ninterval = 0.1\n",
+            encoding="utf-8",
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the services answer."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Starts them and waits until they answer."""
+        errors = (self.directory / "services.log").open("ab")
+        self._process = subprocess.Popen(
+            _command("serve", "--config", str(self.config)),
+            stdout=errors,
+            stderr=errors,
+            stdin=subprocess.DEVNULL,
+        )
+        errors.close()
+        ends = time.monotonic() + _READY_WITHIN
+        async with httpx.AsyncClient(trust_env=False) as http:
+            while time.monotonic() < ends and self._process.poll() is None:
+                try:
+                    if (await http.get(f"{self.url}/health/ready")).is_success:
+                        return
+                except httpx.HTTPError:
+                    await asyncio.sleep(0.1)
+        log = (self.directory / "services.log").read_text(encoding="utf-8")
+        msg = f"the services did not start within {_READY_WITHIN:.0f} seconds: {log[-500:]}"
+        raise ServiceError(msg)
+
+    def code_for(self, user: str) -> str:
+        """Adds a user, as the operator does; returns the one-time code."""
+        answer = subprocess.run(
+            _command("user", "add", user, "--json", "--config", str(self.config)),
+            capture_output=True,
+            check=True,
+        )
+        code: str = json.loads(answer.stdout)["code"]
+        return code
+
+    def stop(self) -> None:
+        """Ends them."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=10)
+
+
+class Proxy:
+    """Passes connections on to the services; can keep back the answer to an append."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.holding = False
+        self.held = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> str:
+        """Starts to listen; returns its address."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    async def stop(self) -> None:
+        """Ends it, with all connections."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            silent = asyncio.Event()
+            await asyncio.gather(
+                self._pump(reader, to_writer, silent, requests=True),
+                self._pump(to_reader, writer, silent, requests=False),
+            )
+        except OSError:
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        silent: asyncio.Event,
+        *,
+        requests: bool,
+    ) -> None:
+        while data := await reader.read(1 << 16):
+            if requests and self.holding and _APPEND in data:
+                silent.set()
+            if not requests and silent.is_set():
+                self.held.set()
+                continue
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+class Stage:
+    """What the demo prints: numbered scenes, and what each client sees."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self._scene = 0
+        self._started = time.monotonic()
+        self.checks: list[str] = []
+
+    def scene(self, title: str) -> None:
+        """A new scene."""
+        self._scene += 1
+        elapsed = time.monotonic() - self._started
+        self.console.print(f"\n[bold cyan]{self._scene}. {title}[/] [dim]{elapsed:.1f}s[/]")
+
+    def say(self, text: str) -> None:
+        """A line of the story."""
+        self.console.print(f"   {text}")
+
+    def check(self, text: str, *, holds: bool) -> None:
+        """A claim that was checked; the demo fails where it does not hold."""
+        self.console.print(f"   {'[green]✓[/]' if holds else '[red]✗[/]'} {text}")
+        if not holds:
+            msg = f"the demo found what should not be: {text}"
+            raise CoterieError(msg)
+        self.checks.append(text)
+
+
+class Demo:
+    """The story."""
+
+    def __init__(self, directory: Path, stage: Stage, *, fast: bool) -> None:
+        self.directory = directory
+        self.stage = stage
+        self.fast = fast
+        self.services = Services(directory)
+        self.clients: dict[str, Client] = {}
+        self._open = AsyncExitStack()
+
+    async def device(self, label: str, user: str, code: str, server: str = "") -> Client:
+        """Opens a profile and enrols it."""
+        client = await self._open.enter_async_context(self._profile(label, server))
+        await client.enrol(user, code)
+        self.clients[label] = client
+        return client
+
+    @asynccontextmanager
+    async def _profile(self, label: str, server: str = "") -> AsyncIterator[Client]:
+        path = self.directory / label
+        async with Client.open(
+            path, _key(label), server=server or self.services.url, welcome_delay=0.0
+        ) as client:
+            yield client
+
+    async def settle(self, *labels: str) -> None:
+        """Lets the named clients catch up, twice, and prints what each sees."""
+        for _ in range(2):
+            for label in labels:
+                await self.clients[label].sync()
+        for label in labels:
+            client = self.clients[label]
+            for event in client.pending_events():
+                line = describe(event, client)
+                if line:
+                    self.stage.say(f"[dim]{label:>13} │[/] {line}")
+
+    async def run(self) -> None:
+        """All scenes; the clients are closed and the services stopped at the end, whatever happens."""
+        try:
+            await self._setting_up()
+            await self._talking()
+            await self._catching_up()
+            await self._killed()
+            await self._removed()
+            self._looking_into_the_database()
+        finally:
+            await self._open.aclose()
+            self.services.stop()
+
+    async def _setting_up(self) -> None:
+        stage = self.stage
+        stage.scene("The services start, and three people enrol")
+        await self.services.start()
+        stage.say(f"Delivery Service and Authentication Service at [bold]{self.services.url}[/]")
+        for user in ("alice", "bob", "carol"):
+            await self.device(user, user, self.services.code_for(user))
+        code, _ = await self.clients["alice"].link_code()
+        await self.device("alice-phone", "alice", code)
+        stage.say(
+            "alice (a laptop and a phone, linked by the laptop), bob and carol have certificates"
+        )
+        stage.scene("Alice makes a group and adds the others by name")
+        group = await self.clients["alice"].create_group("Lighthouse")
+        await group.add("bob", "carol", "alice")
+        await self.settle("alice", "bob", "carol", "alice-phone")
+        self._same_epoch("alice", "bob", "carol", "alice-phone")
+        stage.say(f"members: {', '.join(f'{u} ({n})' for u, n in group.members().items())}")
+
+    def _group(self, label: str) -> GroupHandle:
+        return self.clients[label].groups()[0]
+
+    def _same_epoch(self, *labels: str) -> None:
+        groups = [self._group(label) for label in labels]
+        seen = {(group.epoch, group.epoch_authenticator) for group in groups}
+        self.stage.check(
+            f"all {len(labels)} devices are in epoch {groups[0].epoch} with the same authenticator",
+            holds=len(seen) == 1,
+        )
+
+    async def _talking(self) -> None:
+        self.stage.scene("They write to each other")
+        await self._group("alice").send("The lamp is lit. Who takes the night watch?")
+        await self.settle("bob", "carol", "alice-phone")
+        await self._group("bob").send("I do. ⚓")
+        await self._group("carol").send("And I bring soup.")
+        await self.settle("alice", "bob", "carol", "alice-phone")
+
+    async def _catching_up(self) -> None:
+        stage = self.stage
+        stage.scene("Carol is offline while the group goes through five epochs")
+        before = self._group("carol").epoch
+        for round_number in range(5):
+            label = ("alice", "bob")[round_number % 2]
+            await self._group(label).renew_keys()
+            await self._group(label).send(f"watch report {round_number + 1}: all quiet")
+            await self.settle("alice", "bob")
+        stage.say(f"carol's device still stands in epoch {before}; now it comes back")
+        await self.settle("carol")
+        self._same_epoch("alice", "bob", "carol")
+        texts = [m.text for m in self._group("carol").history() if "watch report" in m.text]
+        stage.check("carol has all five reports, in order", holds=len(texts) == 5)
+
+    async def _killed(self) -> None:
+        stage = self.stage
+        stage.scene("A device is killed in the middle of a Commit")
+        proxy = Proxy(self.services.port)
+        address = await proxy.start()
+        try:
+            code, _ = await self.clients["bob"].link_code()
+            environment = _environment(self.directory / "tablet", address)
+            await _call("login", "bob", "--code", code, "--server", address, env=environment)
+            stage.say("bob links a tablet, a process of its own; alice adds it")
+            await self.settle("alice")
+            await self._group("alice").add("bob")
+            await self.settle("alice", "bob", "carol")
+            await _call("groups", env=environment)
+            await self._group("alice").send("a tablet? Now we are five")
+            proxy.holding = True
+            tablet = await asyncio.create_subprocess_exec(
+                *_command("renew-keys", "Lighthouse"),
+                env=environment,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            await asyncio.wait_for(proxy.held.wait(), timeout=30)
+            tablet.send_signal(signal.SIGKILL)
+            await tablet.wait()
+            stage.say(
+                "[red]SIGKILL[/]: the service has the tablet's Commit, the tablet never heard so"
+            )
+            proxy.holding = False
+            await _call("send", "Lighthouse", "back again, nothing lost", env=environment)
+            await self.settle("alice", "bob", "carol", "alice-phone")
+            heard = [m.text for m in self._group("carol").history()]
+            stage.check(
+                "the tablet found its own Commit in the log, went on, and was heard once",
+                holds=heard.count("back again, nothing lost") == 1,
+            )
+            self._same_epoch("alice", "bob", "carol", "alice-phone")
+        finally:
+            await proxy.stop()
+
+    async def _removed(self) -> None:
+        stage = self.stage
+        stage.scene("Alice removes Carol")
+        await self._group("alice").remove("carol")
+        await self.settle("alice", "bob")
+        await self._group("alice").send("Carol must not read this.")
+        await self.settle("bob", "carol")
+        stage.check("carol's own device says so", holds=self._group("carol").status == "left")
+        texts = [m.text for m in self._group("carol").history()]
+        stage.check(
+            "what was sent afterwards is not on it",
+            holds=all("must not read" not in text for text in texts),
+        )
+
+    def _looking_into_the_database(self) -> None:
+        stage = self.stage
+        stage.scene("What the service has stored")
+        directory = self.services.data / "delivery"
+        logs = directory / "logs.db"
+        names = [b"alice", b"bob", b"carol", b"Lighthouse", REALM.encode(), b"watch report"]
+        content = b"".join(p.read_bytes() for p in directory.glob("logs.db*"))
+        table = Table(box=None, padding=(0, 2))
+        for column in ("number", "what the service sees", "bytes", "received"):
+            table.add_column(column)
+        kinds = {1: "message", 2: "end of an epoch", 3: "correction", 4: "successor"}
+        with sqlite3.connect(f"file:{logs}?mode=ro", uri=True) as database:
+            rows = database.execute(
+                "SELECT number, kind, size, hour FROM entry ORDER BY key LIMIT 6"
+            ).fetchall()
+            count = database.execute("SELECT count(*) FROM entry").fetchone()[0]
+        for number, kind, size, hour in rows:
+            table.add_row(str(number), kinds[kind], str(size), f"hour {hour}")
+        stage.console.print(table)
+        stage.say(f"[dim]… {count} entries in all[/]")
+        found = [name.decode() for name in names if name in content]
+        stage.check(
+            "the logs' database has no name of a user or group, and no text", holds=not found
+        )
+        directory_content = b"".join(p.read_bytes() for p in directory.glob("directory.db*"))
+        stage.check(
+            "the key-package directory beside it does have names: that is what it is for",
+            holds=b"alice" in directory_content,
+        )
+
+
+def _key(label: str) -> StorageKey:
+    return StorageKey.given(label.encode().ljust(32, b"\0"))
+
+
+def _environment(profile: Path, server: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "COTERIE_PROFILE": str(profile),
+        "COTERIE_SERVER": server,
+        "COTERIE_WELCOME_DELAY": "0",
+        "NO_COLOR": "1",
+    }
+
+
+async def _call(*words: str, env: dict[str, str]) -> str:
+    """Runs a command of the command line to its end; raises `CoterieError` with what it said where it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *_command(*words),
+        env=env,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await process.communicate()
+    if process.returncode:
+        msg = f"coterie {' '.join(words)} failed: {errors.decode(errors='replace')[-500:]}"
+        raise CoterieError(msg)
+    return out.decode(errors="replace")
+
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    *,
+    fast: bool = typer.Option(False, "--fast", help="No pauses, for tests."),
+) -> None:
+    """Show the whole life of a group on this machine: real services, real clients, one minute."""
+    stage = Stage(quiet=False)
+    stage.console.print(
+        Panel(
+            "One server that orders what it cannot read, three people, four devices,\n"
+            "one crash, one removal. Everything happens in a temporary directory.",
+            title="Coterie",
+            border_style="cyan",
+        )
+    )
+    with tempfile.TemporaryDirectory(prefix="coterie-demo-") as directory:
+        asyncio.run(Demo(Path(directory), stage, fast=fast).run())
+    stage.console.print(f"\n[green]{len(stage.checks)} claims checked.[/] To go on alone:\n")
+    for command in (
+        "coterie serve",
+        "coterie user add alice            # in another terminal: prints a one-time code",
+        "coterie login alice --code CODE   # then: coterie new Friends, coterie chat Friends",
+    ):
+        stage.console.print(f"   [bold]{escape(command)}[/]")

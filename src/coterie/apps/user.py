@@ -1,0 +1,469 @@
+"""The commands of a person who chats: log in, make groups, add people, send and read.
+
+What is wanted is stored before it is sent, so every command may be interrupted, and works while the service is away:
+it says so, and the next command (or `tail -f`) carries it out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from coterie.apps.profile import DEFAULT_SERVER, opened, run
+from coterie.apps.showing import clock, person, visible
+from coterie.client import Client, GroupHandle
+from coterie.client.events import (
+    Event,
+    Joined,
+    KeysRenewed,
+    MembersAdded,
+    MembersRemoved,
+    MessageReceived,
+    MessageSeen,
+    MessageSent,
+    Missed,
+    Problem,
+    RemovedFromGroup,
+    Renamed,
+)
+from coterie.errors import ServiceError
+from coterie.storage import Message, MessageState
+
+app = typer.Typer(no_args_is_help=True)
+
+ProfileOption = Annotated[
+    Path | None,
+    typer.Option("--profile", "-p", help="The profile's directory.", envvar="COTERIE_PROFILE"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+GroupArgument = Annotated[str, typer.Argument(help="The group's name, or the beginning of its id.")]
+UsersArgument = Annotated[list[str], typer.Argument(help="Users, with or without the realm.")]
+
+
+def _out() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    _out().print(text)
+
+
+async def _catch_up(client: Client) -> bool:
+    """Syncs; says so and goes on where the service is away."""
+    try:
+        await client.sync()
+    except ServiceError as error:
+        Console(stderr=True, highlight=False).print(
+            f"[yellow]offline:[/] {escape(visible(str(error)))}", soft_wrap=True
+        )
+        return False
+    return True
+
+
+def _report(group: GroupHandle, done: str) -> None:
+    left = group.waiting()
+    if left:
+        _say(f"{done} (stored; {left} waiting for the service)")
+    else:
+        _say(done)
+
+
+@app.command()
+def login(
+    user: Annotated[str, typer.Argument(help="The user name that the operator gave.")],
+    code: Annotated[str, typer.Option(prompt=True, help="The one-time code.")],
+    server: Annotated[
+        str, typer.Option(help="The server's address.", envvar="COTERIE_SERVER")
+    ] = DEFAULT_SERVER,
+    profile: ProfileOption = None,
+) -> None:
+    """Make this computer one of a user's devices.
+
+    Example: coterie login alice --code 7KQM-3F5T-9XWB
+    """
+
+    async def task() -> None:
+        async with opened(profile, server=server) as client:
+            await client.enrol(user, code)
+            _say(f"this device is [bold]{escape(visible(client.user))}[/] now")
+
+    run(task())
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The group's name, which its members see.")],
+    users: Annotated[list[str] | None, typer.Argument(help="Users to add at once.")] = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Make a group, of which you are the administrator.
+
+    Example: coterie new Friends bob carol
+    """
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            group = await client.create_group(name)
+            if users:
+                await group.add(*users)
+            _report(group, f"made [bold]{escape(visible(name))}[/] ({group.id[:12]})")
+
+    run(task())
+
+
+@app.command()
+def add(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+    """Add users, with all their devices, to a group."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            handle = client.group(group)
+            await handle.add(*users)
+            _report(handle, f"added {escape(visible(', '.join(users)))}")
+            _problems(client)
+
+    run(task())
+
+
+@app.command()
+def remove(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+    """Remove users, with all their devices, from a group."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            handle = client.group(group)
+            await handle.remove(*users)
+            _report(handle, f"removed {escape(visible(', '.join(users)))}")
+            _problems(client)
+
+    run(task())
+
+
+@app.command()
+def rename(group: GroupArgument, name: str, profile: ProfileOption = None) -> None:
+    """Give a group another name, which all members see."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            handle = client.group(group)
+            await handle.rename(name)
+            _report(handle, f"the group is called [bold]{escape(visible(name))}[/]")
+            _problems(client)
+
+    run(task())
+
+
+@app.command("renew-keys")
+def renew_keys(group: GroupArgument, profile: ProfileOption = None) -> None:
+    """Replace this device's keys in a group: who had a copy of the old ones is locked out."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            handle = client.group(group)
+            await handle.renew_keys()
+            _report(handle, "renewed")
+
+    run(task())
+
+
+@app.command()
+def leave(group: GroupArgument, profile: ProfileOption = None) -> None:
+    """Leave a group: the others remove this device with their next Commit."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            handle = client.group(group)
+            await handle.leave()
+            _report(handle, "asked to be removed")
+
+    run(task())
+
+
+@app.command()
+def send(
+    group: GroupArgument,
+    text: Annotated[list[str] | None, typer.Argument(help="The text; - or none: stdin.")] = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a text to a group. It is kept and sent later where the service is away.
+
+    Example: coterie send Friends "See you at eight"
+    """
+    words = text or ["-"]
+    body = sys.stdin.read().rstrip("\n") if words == ["-"] else " ".join(words)
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            handle = client.group(group)
+            message_id = await handle.send(body)
+            state = "waiting" if handle.waiting() else "sent"
+            if as_json:
+                typer.echo(json.dumps({"id": message_id, "state": state}))
+            elif state == "waiting":
+                _say("stored; it goes out when the service can be reached")
+
+    run(task())
+
+
+@app.command()
+def read(
+    group: GroupArgument,
+    limit: Annotated[int, typer.Option("-n", help="How many texts.")] = 50,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the last texts of a group."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            handle = client.group(group)
+            realm = client.identity.stored.realm.decode()
+            for message in handle.history(limit):
+                _show_message(message, realm, as_json=as_json)
+
+    run(task())
+
+
+def _show_message(message: Message, realm: str, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "id": message.message_id.hex(),
+                    "sender": message.sender,
+                    "sent_at": message.sent_at // 1000,
+                    "text": message.text,
+                    "state": message.state.name.lower(),
+                    "seen_by": message.seen_by,
+                }
+            )
+        )
+        return
+    marks = {MessageState.WAITING: " [yellow](waiting)[/]", MessageState.SENT: " [green]✓[/]"}
+    mark = marks.get(message.state, "")
+    who = escape(person(message.sender, realm))
+    text = escape(visible(message.text, lines=True))
+    _say(f"[dim]{clock(message.sent_at // 1000)}[/] [bold]{who}[/]: {text}{mark}")
+
+
+@app.command()
+def tail(
+    group: Annotated[str | None, typer.Argument(help="One group; all if none.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until stopped.")] = False,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is new, and with -f what comes, until stopped."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            wanted = client.group(group).id if group else None
+            if not follow:
+                await _catch_up(client)
+                _show_events(client, client.pending_events(), wanted, as_json=as_json)
+                return
+            async for event in client.events():
+                _show_events(client, [event], wanted, as_json=as_json)
+
+    run(task())
+
+
+def _show_events(
+    client: Client, found: Iterable[Event], wanted: str | None, *, as_json: bool
+) -> None:
+    for event in found:
+        if wanted not in {None, event.conversation}:
+            continue
+        if as_json:
+            typer.echo(json.dumps({"event": type(event).__name__, **asdict(event)}))
+            continue
+        line = describe(event, client)
+        if line:
+            _say(line)
+
+
+def describe(event: Event, client: Client) -> str:
+    """One line for a person, as rich markup; empty where there is nothing to say."""
+    realm = client.identity.stored.realm.decode()
+    name = client.vault.name(event.conversation) if event.conversation else ""
+    head = f"[cyan]{escape(visible(name))}[/] "
+
+    def who(*users: str) -> str:
+        return escape(", ".join(person(user, realm) for user in users))
+
+    match event:
+        case MessageReceived():
+            text = escape(visible(event.text, lines=True))
+            return f"{head}[dim]{clock(event.sent_at)}[/] [bold]{who(event.sender)}[/]: {text}"
+        case Joined():
+            return f"{head}[green]you are in this group now[/]"
+        case MembersAdded():
+            return f"{head}[dim]{who(event.by)} added {who(*event.users)}[/]"
+        case MembersRemoved():
+            return f"{head}[dim]{who(event.by)} removed {who(*event.users)}[/]"
+        case Renamed():
+            return f"{head}[dim]{who(event.by)} changed the group's name or rules[/]"
+        case RemovedFromGroup():
+            return f"{head}[red]{who(event.by)} removed you: you read nothing that comes now[/]"
+        case Missed():
+            return f"{head}[yellow]{event.count} entries were dropped before you read them[/]"
+        case Problem():
+            advice = f" — {escape(event.what_to_do)}" if event.what_to_do else ""
+            return f"{head}[yellow]{escape(visible(event.what))}[/]{advice}"
+        case MessageSent() | MessageSeen() | KeysRenewed():
+            return ""
+    return ""
+
+
+def _problems(client: Client) -> None:
+    for event in client.pending_events():
+        if isinstance(event, Problem):
+            _say(describe(event, client))
+
+
+@app.command()
+def groups(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """List the groups that this device is or was in."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            rows = [(g.name, g.id, g.status, len(g.members()) if g.status == "active" else 0)
+                    for g in client.groups()]  # fmt: skip
+            if as_json:
+                keys = ("name", "id", "status", "users")
+                typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+                return
+            table = Table("group", "id", "status", "users", box=None)
+            for name, group_id, status, count in rows:
+                table.add_row(
+                    escape(visible(name)), group_id[:12], status, str(count) if count else ""
+                )
+            _out().print(table)
+
+    run(task())
+
+
+@app.command()
+def members(
+    group: GroupArgument, profile: ProfileOption = None, as_json: JsonOption = False
+) -> None:
+    """List the users of a group, and how many devices each has in it."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            handle = client.group(group)
+            admins = set(handle.admins())
+            found = handle.members()
+            if as_json:
+                typer.echo(
+                    json.dumps(
+                        [
+                            {"user": user, "devices": count, "admin": user in admins}
+                            for user, count in found.items()
+                        ]
+                    )
+                )
+                return
+            realm = client.identity.stored.realm.decode()
+            table = Table("user", "devices", "", box=None)
+            for user, count in found.items():
+                role = "administrator" if user in admins else ""
+                table.add_row(escape(person(user, realm)), str(count), role)
+            _out().print(table)
+
+    run(task())
+
+
+@app.command()
+def devices(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
+    """List your devices that are not revoked."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            found = await client.devices()
+            own = client.identity.stored.device.decode()
+            if as_json:
+                typer.echo(json.dumps([{"device": d, "valid_until": v} for d, v in found]))
+                return
+            table = Table("device", "certificate ends", "", box=None)
+            for device, until in found:
+                table.add_row(device, clock(until), "this one" if device == own else "")
+            _out().print(table)
+
+    run(task())
+
+
+@app.command("link-device")
+def link_device(profile: ProfileOption = None) -> None:
+    """Show a one-time code with which a further device of yours logs in."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            code, until = await client.link_code()
+            name = client.identity.stored.user.decode()
+            _say(f"on the other device: [bold]coterie login {escape(name)} --code {code}[/]")
+            _say(f"valid until {clock(until)}, for one device")
+
+    run(task())
+
+
+@app.command("revoke-device")
+def revoke_device(device: str, profile: ProfileOption = None) -> None:
+    """Revoke a lost device of yours (see: coterie devices)."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await client.revoke_device(device)
+            _say(
+                "revoked; remove it from your groups with: coterie remove GROUP and add yourself again"
+            )
+
+    run(task())
+
+
+@app.command()
+def chat(group: GroupArgument, profile: ProfileOption = None) -> None:
+    """Chat line by line: what you type is sent, what comes is shown. End with Ctrl-D."""
+    import asyncio
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await _catch_up(client)
+            handle = client.group(group)
+            realm = client.identity.stored.realm.decode()
+            for message in handle.history(10):
+                _show_message(message, realm, as_json=False)
+
+            async def show() -> None:
+                async for event in client.events(poll=5):
+                    _show_events(client, [event], handle.id, as_json=False)
+
+            showing = asyncio.create_task(show())
+            try:
+                while line := await asyncio.to_thread(sys.stdin.readline):
+                    if line.strip():
+                        await handle.send(line.rstrip("\n"))
+            finally:
+                showing.cancel()
+                await asyncio.gather(showing, return_exceptions=True)
+
+    run(task())

@@ -1,0 +1,10 @@
+"""The client: one device of one user, its groups, its storage, kept in step with the services.
+
+`Client` and `GroupHandle` are the public API, with the values of `events`; everything else is private.
+"""
+
+from __future__ import annotations
+
+from coterie.client.client import Client, GroupHandle
+
+__all__ = ["Client", "GroupHandle"]

@@ -1,0 +1,578 @@
+"""`Client`: one device of one user, for applications; whoever embeds it never handles an epoch.
+
+async with Client.open("profile", key, server="http://127.0.0.1:8080") as client:
+    await client.enrol("alice", code)
+    group = await client.create_group("Friends")
+    await group.add("bob@example")
+    await group.send("Hello")
+    async for event in client.events():
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from coterie.client.content import ProfileRules
+from coterie.client.conversation import Conversation, Tools, create_group
+from coterie.client.events import Event, Joined, Problem
+from coterie.client.identity import DEFAULT_SUITE, Identity, Package, SigningKey, StoredIdentity
+from coterie.client.intents import Intent, IntentKind
+from coterie.client.line import Line
+from coterie.client.vault import StoredConversation, Vault
+from coterie.errors import CoterieError, ServiceError, StateError, StorageError
+from coterie.mls.crypto import suite_of
+from coterie.mls.framing import MLSMessage
+from coterie.mls.group import Config, Group, Limits
+from coterie.mls.secret import Secret
+from coterie.storage import Message, Profile, StorageKey
+from coterie.transport import api, as_api
+from coterie.transport.authentication import AuthenticationClient
+from coterie.transport.client import Connection, DeliveryClient
+from coterie.transport.http import HTTPCarrier
+
+STOCK = 20
+"""How many key packages are kept in the directory."""
+RETENTION = 30 * 24 * 3600
+"""For how many seconds a group's log keeps its entries by default."""
+AUTHENTICATION_PATH = "/authentication"
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+class GroupHandle:
+    """A group of this device, for the application."""
+
+    def __init__(self, client: Client, conversation: Conversation) -> None:
+        self._client = client
+        self._conversation = conversation
+
+    def __repr__(self) -> str:
+        return f"GroupHandle({self.name!r}, {self.id[:8]}…)"
+
+    @property
+    def id(self) -> str:
+        """The conversation's id: the hexadecimal group id."""
+        return self._conversation.id
+
+    @property
+    def name(self) -> str:
+        """The group's name."""
+        return self._conversation.name
+
+    @property
+    def status(self) -> str:
+        """active, creating, left, stuck or stopped."""
+        return self._client.vault.status(self.id)
+
+    @property
+    def epoch(self) -> int:
+        """The number of the present epoch, for display."""
+        return self._conversation.epoch
+
+    @property
+    def epoch_authenticator(self) -> bytes:
+        """Equal for all members that are in the same epoch of the same history (RFC 9420 §8.7)."""
+        return self._conversation.group.epoch_authenticator
+
+    def members(self) -> dict[str, int]:
+        """The users in the group and how many devices each has there."""
+        return {user: len(leaves) for user, leaves in sorted(self._conversation.users().items())}
+
+    def admins(self) -> list[str]:
+        """The users who are administrators."""
+        return [admin.decode() for admin in self._conversation.profile.admins]
+
+    async def add(self, *users: str) -> None:
+        """Adds users with all their devices; stored at once, done as soon as the service answers."""
+        await self._want(IntentKind.ADD, self._names(users))
+
+    async def remove(self, *users: str) -> None:
+        """Removes users with all their devices."""
+        await self._want(IntentKind.REMOVE, self._names(users))
+
+    async def rename(self, name: str) -> None:
+        """Gives the group another name, which all members see."""
+        await self._want(IntentKind.RENAME, name.encode())
+
+    async def renew_keys(self) -> None:
+        """Replaces this device's keys in the group: who had a copy of the old ones is locked out."""
+        await self._want(IntentKind.RENEW, b"")
+
+    async def leave(self) -> None:
+        """Asks the others to remove this device; they do with their next Commit."""
+        await self._want(IntentKind.LEAVE, b"")
+
+    async def send(self, text: str) -> str:
+        """Sends a text; returns its id. It is kept and sent later where the service is away."""
+        message_id = self._conversation.want_text(text)
+        await self._client.try_sync(self._conversation)
+        return message_id
+
+    def history(self, limit: int = 50) -> list[Message]:
+        """The last texts, oldest first, with their state: waiting, sent or received."""
+        return self._client.vault.messages(self.id, limit)
+
+    def waiting(self) -> int:
+        """How many things are wanted and not done."""
+        return len(self._client.vault.intents(self.id))
+
+    async def sync(self) -> None:
+        """Catches up and carries out what is wanted; raises `ServiceError` where the service is away."""
+        await self._conversation.sync()
+
+    def _names(self, users: tuple[str, ...]) -> bytes:
+        identity = self._client.identity
+        return " ".join(identity.full_name(user) for user in users).encode()
+
+    async def _want(self, kind: IntentKind, argument: bytes) -> None:
+        self._conversation.want(Intent(kind, argument))
+        await self._client.try_sync(self._conversation)
+
+
+class Client:
+    """One device. Make one with `Client.open`."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        server: str,
+        *,
+        clock: Callable[[], int] = _now,
+        welcome_delay: float = 5.0,
+    ) -> None:
+        """For `open`; use that."""
+        self.vault = vault
+        self._clock = clock
+        self._server = server.rstrip("/")
+        self._welcome_delay = welcome_delay
+        self._http = httpx.AsyncClient(timeout=30, trust_env=False)
+        self._delivery = DeliveryClient(HTTPCarrier(self._server))
+        self._inboxes = DeliveryClient(HTTPCarrier(self._server))
+        self._queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._conversations: dict[str, Conversation] = {}
+        self._tools: Tools | None = None
+        identity = vault.identity()
+        if identity is not None:
+            self._begin(identity)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        path: str | Path,
+        key: StorageKey,
+        *,
+        server: str = "",
+        clock: Callable[[], int] = _now,
+        welcome_delay: float = 5.0,
+    ) -> AsyncIterator[Self]:
+        """Opens (or makes) the profile at `path`; `server` is needed until the device is enrolled.
+
+        Raises `StorageError` where the profile is in use, damaged, or the key is wrong.
+        """
+        with Profile.open(Path(path), key, create=True) as profile:
+            vault = Vault(profile)
+            known = vault.identity()
+            address = known.stored.server.decode() if known else server
+            client = cls(vault, address, clock=clock, welcome_delay=welcome_delay)
+            try:
+                yield client
+            finally:
+                await client._close()
+
+    async def _close(self) -> None:
+        await self._http.aclose()
+        await self._delivery.close()
+        await self._inboxes.close()
+
+    # -- the device
+
+    def _begin(self, identity: Identity) -> None:
+        config = Config(
+            identity.issuer,
+            limits=Limits(private_handshakes=False),
+            rules=ProfileRules(identity),
+        )
+        self._tools = Tools(
+            identity,
+            self.vault,
+            self._delivery,
+            config,
+            self._inboxes,
+            self._clock,
+            self._queue.put_nowait,
+            self._welcome_delay,
+        )
+        self._conversations = {
+            name: Conversation(self._tools, name) for name in self.vault.conversations()
+        }
+
+    @property
+    def tools(self) -> Tools:
+        """What conversations share; `StateError` before the device is enrolled."""
+        if self._tools is None:
+            msg = (
+                "this device is not enrolled yet: run `coterie login` with a code from the operator"
+            )
+            raise StateError(msg)
+        return self._tools
+
+    @property
+    def identity(self) -> Identity:
+        """The enrolled device; `StateError` before it is."""
+        return self.tools.identity
+
+    @property
+    def is_enrolled(self) -> bool:
+        """Whether the device has a certificate."""
+        return self._tools is not None
+
+    @property
+    def user(self) -> str:
+        """`name@realm` of the device's user."""
+        return self.identity.user
+
+    async def enrol(self, user: str, code: str, *, cipher_suite: int = DEFAULT_SUITE) -> None:
+        """Makes this device one of the user's, with a one-time code; then others can add it to groups.
+
+        Raises `ServiceError` with the service's reason; then nothing is stored, and it can be tried again.
+        """
+        if self._tools is not None:
+            msg = f"this device is enrolled already, as {self.user}"
+            raise StateError(msg)
+        if not self._server:
+            msg = "enrolling needs the address of the server"
+            raise StateError(msg)
+        realm = await self._realm()
+        info = await self._delivery.info()
+        key = suite_of(cipher_suite).generate_signature_key(secrets.token_bytes)
+        service = self._authentication(realm.realm.decode())
+        name = user.split("@", maxsplit=1)[0]
+        issued = await service.enrol(SigningKey(key), name, code)
+        stored = StoredIdentity(
+            self._server.encode(),
+            issued.user,
+            issued.realm,
+            issued.device,
+            cipher_suite,
+            realm.anchors,
+            issued.chain,
+            key.private_bytes(),
+            info.receipt_key,
+            secrets.token_bytes(32),
+            Secret(secrets.token_bytes(32)),
+        )
+        identity = Identity(stored)
+        identity.issuer.authenticate(identity.credential, key.public, now=self._clock())
+        with self.vault.step() as step:
+            step.save_identity(stored)
+        self._begin(identity)
+        await self.publish()
+
+    async def _realm(self) -> as_api.RealmInfo:
+        return await self._authentication("").realm_info()
+
+    def _authentication(self, realm: str) -> AuthenticationClient:
+        base = self._server + AUTHENTICATION_PATH
+        return AuthenticationClient(self._http, base, realm, clock=self._clock)
+
+    def _own_service(self) -> tuple[AuthenticationClient, SigningKey]:
+        stored = self.identity.stored
+        return self._authentication(stored.realm.decode()), SigningKey(self.identity.signature_key)
+
+    async def link_code(self) -> tuple[str, int]:
+        """A one-time code for a further device of this user, and until when it is valid."""
+        service, key = self._own_service()
+        code = await service.link(key)
+        return code.code.decode(), code.expires_at
+
+    async def devices(self) -> list[tuple[str, int]]:
+        """The user's devices that are not revoked, and until when their certificates are valid."""
+        service, key = self._own_service()
+        return [(d.device.decode(), d.valid_until) for d in (await service.devices(key)).devices]
+
+    async def revoke_device(self, device: str) -> None:
+        """Revokes a lost device of the same user."""
+        service, key = self._own_service()
+        await service.revoke(key, device)
+
+    async def publish(self) -> None:
+        """Opens the inbox and brings the stock of key packages in the directory up to `STOCK` (D-DIR-7)."""
+        stored = self.identity.stored
+        await self._inboxes.open_inbox(
+            api.OpenInbox(stored.inbox_id, api.sha256(stored.inbox_token))
+        )
+        result = await self._inboxes.read_inbox(
+            api.ReadInbox(stored.inbox_id, stored.inbox_token, self.vault.inbox_cursor())
+        )
+        available = sum(stock.available for stock in result.stock)
+        used = any(stock.last_resort_used for stock in result.stock)
+        now = self._clock()
+        fresh = [self.identity.new_package(now) for _ in range(STOCK - available)]
+        last = []
+        if used or not any(package.last_resort for package in self.vault.packages(self.identity)):
+            last = [self.identity.new_package(now, last_resort=True)]
+        if not fresh and not last:
+            return
+        # Stored first: a Welcome for a package whose keys are not stored could never be opened.
+        with self.vault.step() as step:
+            for package in (*fresh, *last):
+                step.add_package(package)
+        await self._inboxes.publish(
+            api.Publish(
+                api.DeliveryVersion.COTERIE1,
+                self.user.encode(),
+                stored.inbox_id,
+                bytes(stored.inbox_token),
+                tuple(map(_published, fresh)),
+                tuple(map(_published, last)),
+            )
+        )
+
+    # -- groups
+
+    def groups(self) -> list[GroupHandle]:
+        """All groups that this device is or was in."""
+        return [GroupHandle(self, conversation) for conversation in self._conversations.values()]
+
+    def group(self, name: str) -> GroupHandle:
+        """A group by name, id or beginning of the id; `StateError` where none or more than one fits."""
+        found = [
+            group
+            for group in self.groups()
+            if group.name == name or group.id.startswith(name.lower())
+        ]
+        active = [group for group in found if group.status == "active"]
+        if len(active) == 1:
+            return active[0]
+        if not found:
+            msg = f"there is no group {name!r} on this device"
+            raise StateError(msg)
+        if len(found) > 1:
+            ids = ", ".join(group.id[:12] for group in found)
+            msg = f"{len(found)} groups are called {name!r}; use the beginning of an id: {ids}"
+            raise StateError(msg)
+        return found[0]
+
+    async def create_group(self, name: str, *, retention: int = RETENTION) -> GroupHandle:
+        """Makes a group of which this device is the only member, and administrator."""
+        now = self._clock()
+        group, request = create_group(
+            self.identity, self.tools.config, name, self._server.encode(), retention, now
+        )
+        conversation = group.group_id.hex()
+        with self.vault.step() as step:
+            step.begin(
+                conversation, StoredConversation(name.encode(), b"creating", b"", now, request)
+            )
+            step.save_group(conversation, group)
+        self._conversations[conversation] = Conversation(self.tools, conversation)
+        await self._finish_creating(conversation, group)
+        return GroupHandle(self, self._conversations[conversation])
+
+    async def _finish_creating(self, conversation: str, group: Group) -> None:
+        """Creates the log; repeating the same request is harmless (D-LOG-2)."""
+        request = self.vault.conversation(conversation).create
+        assert request is not None
+        appended = await self._delivery.create_log(request)
+        line = Line.opened(group, api.ZERO32, appended.receipt)
+        with self.vault.step() as step:
+            step.save_line(conversation, line)
+            step.set_status(conversation, "active")
+
+    # -- staying up to date
+
+    async def sync(self) -> None:
+        """Reads the inbox, catches up in every group, carries out what is wanted.
+
+        Raises `ServiceError` where the service is away; everything that is wanted stays stored.
+        """
+        await self._read_inbox()
+        for name, conversation in list(self._conversations.items()):
+            status = self.vault.status(name)
+            if status == "creating":
+                group = self.vault.load_group(name, self.tools.config)
+                await self._finish_creating(name, group)
+            if status != "stopped":
+                await conversation.sync()
+
+    async def try_sync(self, conversation: Conversation) -> None:
+        """Carries out what is wanted now if the service can be reached; it stays stored otherwise."""
+        with suppress(ServiceError):
+            await conversation.sync()
+
+    async def events(self, *, poll: float = 30.0) -> AsyncIterator[Event]:
+        """Everything that happens, for ever; woken by the service, and every `poll` seconds at the latest."""
+        while True:
+            try:
+                await self.sync()
+            except ServiceError as error:
+                await self._wait(error.retry_after or poll)
+            while not self._queue.empty():
+                yield self._queue.get_nowait()
+            await self._wait(poll)
+
+    def pending_events(self) -> list[Event]:
+        """What happened since the last call; for applications that call `sync` themselves."""
+        found = []
+        while not self._queue.empty():
+            found.append(self._queue.get_nowait())
+        return found
+
+    async def _wait(self, seconds: float) -> None:
+        """Until the service says that something arrived, or the time is over."""
+        with suppress(ServiceError, TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken()
+
+    async def _woken(self) -> None:
+        """Waits for a wake-up of any log or of the inbox, over two connections (D-SUB-7)."""
+        logs = asyncio.create_task(self._wait_for_logs())
+        inbox = asyncio.create_task(self._wait_for_inbox())
+        done, left = await asyncio.wait({logs, inbox}, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _wait_for_logs(self) -> None:
+        connection = await self._delivery.connect()
+        known: dict[int, int] = {}
+        try:
+            for number, conversation in enumerate(self._conversations.values()):
+                if not conversation.is_active:
+                    continue
+                line = conversation.line
+                target = api.LogTarget(
+                    line.binding.log_id,
+                    line.state.epoch,
+                    bytes(line.keys.read_token),
+                    line.next_number,
+                )
+                known[number] = target.from_number
+                await connection.send(_subscribe(number, api.TargetType.LOG, log=target))
+            await _first_wake(connection, known)
+        finally:
+            await connection.close()
+
+    async def _wait_for_inbox(self) -> None:
+        stored = self.identity.stored
+        connection = await self._inboxes.connect()
+        try:
+            target = api.InboxTarget(
+                stored.inbox_id, bytes(stored.inbox_token), self.vault.inbox_cursor()
+            )
+            await connection.send(_subscribe(0, api.TargetType.INBOX, inbox=target))
+            await _first_wake(connection, {0: target.from_number})
+        finally:
+            await connection.close()
+
+    # -- joining
+
+    async def _read_inbox(self) -> None:
+        stored = self.identity.stored
+        cursor = self.vault.inbox_cursor()
+        result = await self._inboxes.read_inbox(
+            api.ReadInbox(stored.inbox_id, bytes(stored.inbox_token), cursor)
+        )
+        for item in result.items:
+            self._take_envelope(item)
+        if result.items:
+            last = result.items[-1].number
+            await self._inboxes.ack_inbox(
+                api.AckInbox(stored.inbox_id, bytes(stored.inbox_token), last)
+            )
+            await self.publish()
+
+    def _take_envelope(self, item: api.InboxItem) -> None:
+        """Joins what an envelope invites to; one that means nothing is passed over, and counted."""
+        for package in self.vault.packages(self.identity):
+            content = package.open(self.identity.suite, item)
+            if content is None:
+                continue
+            try:
+                self._join(package, content, item.number)
+            except CoterieError as error:
+                if isinstance(error, StorageError):
+                    raise
+                self.tools.emit(Problem("", f"an invitation is not valid: {error}"))
+                break
+            return
+        self.tools.count("envelopes passed over")
+        with self.vault.step() as step:
+            step.set_inbox_cursor(item.number + 1)
+
+    def _join(self, package: Package, content: api.EnvelopeContent, number: int) -> None:
+        welcome = content.welcome
+        if welcome is None:
+            msg = "an envelope that is no invitation"
+            raise StateError(msg)
+        taken = frozenset(
+            bytes.fromhex(name)
+            for name in self.vault.conversations()
+            if self.vault.status(name) in {"active", "creating"}
+        )
+        group = Group.join(
+            MLSMessage.read(welcome.welcome), package.bundle, self.tools.config, groups=taken
+        )
+        line = Line.opened(group, welcome.parent, welcome.opening)
+        if line.binding.log_id != welcome.log_id:
+            msg = "the invitation names another log than the group's"
+            raise StateError(msg, rule="D-INB-7")
+        conversation = group.group_id.hex()
+        handle = Conversation(self.tools, conversation)
+        handle._line = line
+        name = handle.profile.name
+        inviter = group.member(_inviter(group))
+        with self.vault.step() as step:
+            step.begin(conversation, StoredConversation(name, b"active", b"", self._clock()))
+            step.save_line(conversation, line)
+            if not package.last_resort:
+                step.remove_package(package.reference)
+            step.set_inbox_cursor(number + 1)
+        self._conversations[conversation] = handle
+        by = self.identity.user_of_credential(inviter.credential)
+        self.tools.emit(Joined(conversation, name.decode(errors="replace"), by))
+
+
+def _inviter(group: Group) -> int:
+    """Some administrator's leaf, to name who the group is with; the own leaf where there is none."""
+    return next((int(m.leaf) for m in group.members() if m.leaf != group.own_leaf), group.own_leaf)
+
+
+def _published(package: Package) -> api.KeyPackageMessage:
+    return api.KeyPackageMessage(MLSMessage.of(package.bundle.key_package).encode())
+
+
+def _subscribe(
+    number: int,
+    target_type: api.TargetType,
+    *,
+    log: api.LogTarget | None = None,
+    inbox: api.InboxTarget | None = None,
+) -> api.ClientFrame:
+    return api.ClientFrame(
+        api.ClientFrameType.SUBSCRIBE,
+        api.Subscribe(number, api.Delivery.WAKE_ONLY, target_type, log=log, inbox=inbox),
+    )
+
+
+async def _first_wake(connection: Connection, known: dict[int, int]) -> None:
+    """Returns when one of the subscriptions has something from the number on that is known of it."""
+    while True:
+        frame = await connection.receive()
+        woken = frame.woken
+        if woken is None or woken.next_number > known.get(woken.subscription, 0):
+            return

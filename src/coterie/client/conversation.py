@@ -1,0 +1,623 @@
+"""One group as its member uses it: catches up, carries out what is wanted, tells what happened.
+
+Every step is one transaction: what the core consumed, where the log was read to, what is shown and what is still to be
+sent are stored together or not at all. After an exception the objects in memory are thrown away and loaded again, so
+that memory never runs ahead of the disk. The log is the only truth: an own message is sent, an own Commit takes effect,
+when it is read back (D-BUN-9); a timeout only means that the same bytes are sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from coterie.client import events
+from coterie.client.content import (
+    BINDING_EXTENSION,
+    PROFILE_EXTENSION,
+    Content,
+    ContentType,
+    GroupProfile,
+    read_profile,
+)
+from coterie.client.epoch_keys import EpochKeys
+from coterie.client.identity import Identity, inbox_of, read_key_package, seal_envelope
+from coterie.client.intents import COMMITS, ClaimedPackage, Intent, IntentKind, WelcomeParts
+from coterie.client.line import (
+    Committed,
+    Data,
+    Evidence,
+    Line,
+    Outcome,
+    Proposed,
+    Sent,
+    Stuck,
+    Void,
+)
+from coterie.client.vault import Step, Vault
+from coterie.errors import CoterieError, RuleViolation, ServiceError, StateError
+from coterie.mls.extension import Extension
+from coterie.mls.group import CommitOptions, Config, Group, StagedCommit
+from coterie.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
+from coterie.mls.tree_math import LeafIndex
+from coterie.transport import api
+from coterie.transport.client import DeliveryClient
+from coterie.transport.refusal import Refused
+
+MAX_ATTEMPTS = 20
+"""How often a lost race is run again before the user is told."""
+_ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.ErrorCode.EPOCH_CLOSED})
+_PART = 1 << 20
+
+
+@dataclass(slots=True)
+class Tools:
+    """What conversations share: the device, its storage, the service, the time."""
+
+    identity: Identity
+    vault: Vault
+    delivery: DeliveryClient
+    config: Config
+    inboxes: DeliveryClient
+    """The same service over connections that carry nothing about logs (D-INB-6)."""
+    clock: Callable[[], int]
+    emit: Callable[[events.Event], None]
+    welcome_delay: float = 5.0
+    """The longest random wait before a Welcome is posted, in seconds (D-INB-6)."""
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def count(self, what: str) -> None:
+        """Counts an occurrence, for `status` and tests."""
+        self.counters[what] = self.counters.get(what, 0) + 1
+
+
+class Conversation:
+    """A group that this device is in, or was."""
+
+    def __init__(self, tools: Tools, conversation_id: str) -> None:
+        self._tools = tools
+        self.id = conversation_id
+        self._line: Line | None = None
+        self._lock = asyncio.Lock()
+        self._proposals_since: int | None = None
+
+    # -- what it is
+
+    @property
+    def line(self) -> Line:
+        """The place in the log; loaded from storage where need be. `StateError` where the group is over here."""
+        if self._line is None:
+            self._line = self._tools.vault.load_line(self.id, self._tools.config)
+        return self._line
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this device is still in the group."""
+        return self._tools.vault.status(self.id) == "active"
+
+    @property
+    def group(self) -> Group:
+        """The MLS group."""
+        return self.line.group
+
+    @property
+    def profile(self) -> GroupProfile:
+        """Name and rules."""
+        return read_profile(self.group.context.extensions)
+
+    @property
+    def name(self) -> str:
+        """The group's name."""
+        return self._tools.vault.name(self.id)
+
+    @property
+    def epoch(self) -> int:
+        """The present epoch."""
+        return self.group.epoch
+
+    def users(self) -> dict[str, list[int]]:
+        """The users in the group, each with the leaves of their devices."""
+        found: dict[str, list[int]] = {}
+        for leaf, node in self.group.tree.members():
+            user = self._tools.identity.user_of_credential(node.credential)
+            found.setdefault(user, []).append(leaf)
+        return found
+
+    def _user(self, leaf: int) -> str:
+        return self._tools.identity.user_of(self.group.tree, leaf)
+
+    # -- what the user wants
+
+    def want(self, intent: Intent) -> int:
+        """Stores an intent; it is carried out by `sync`, now or when the service can be reached."""
+        if not self.is_active:
+            msg = f"this device is not in the group {self.name!r} any more"
+            raise StateError(msg)
+        with self._tools.vault.step() as step:
+            return step.add_intent(self.id, intent)
+
+    def want_text(self, text: str) -> str:
+        """Stores a text to send; returns its message id."""
+        if not self.is_active:
+            msg = f"this device is not in the group {self.name!r} any more"
+            raise StateError(msg)
+        content = Content.text(text, self._tools.clock())
+        with self._tools.vault.step() as step:
+            step.add_intent(self.id, Intent(IntentKind.SEND, content.encode()))
+            step.add_own_text(self.id, content, self._tools.identity.user)
+        return content.message_id.hex()
+
+    # -- catching up and carrying out
+
+    async def sync(self) -> None:
+        """Reads the log to its end and carries out what is wanted; raises `ServiceError` where the service is away."""
+        async with self._lock:
+            try:
+                await self._catch_up()
+                await self._carry_out()
+            except BaseException:
+                self._line = None
+                raise
+
+    async def _catch_up(self) -> None:
+        while self.is_active:
+            line = self.line
+            epoch = line.state.epoch
+            result = await self._tools.delivery.read(line.read())
+            if result.gone is not None:
+                self._note_gone(line, result.gone)
+            for stored in result.entries:
+                full = await self._whole(line, stored)
+                self._take(line, full)
+                if self._moved_on(line, epoch):
+                    break
+            else:
+                before = line.state
+                line.see_head(result.head)
+                if line.state is not before:
+                    self._store(line)
+                if line.next_number >= result.next_number:
+                    return
+
+    def _moved_on(self, line: Line, epoch: bytes) -> bool:
+        """Whether what was read just now ended the epoch, or this device's part in the group."""
+        return line.state.epoch != epoch or not self.is_active
+
+    def _note_gone(self, line: Line, gone: api.Receipt) -> None:
+        missed = gone.number - line.state.head.number
+        line.skip_gone(gone)
+        self._store(line)
+        self._tools.emit(events.Missed(self.id, missed))
+
+    async def _whole(self, line: Line, stored: api.StoredEntry) -> api.StoredEntry:
+        """The entry with its bytes, fetched in parts where it is large (D-REC-7)."""
+        if stored.entry is not None:
+            return stored
+        data = bytearray()
+        while len(data) < stored.size:
+            part = await self._tools.delivery.fetch_entry(
+                api.FetchEntry(
+                    line.binding.log_id,
+                    line.state.epoch,
+                    line.keys.read_token,
+                    stored.receipt.number,
+                    len(data),
+                    _PART,
+                )
+            )
+            if not part.part:
+                msg = "the service gives no more of a large entry"
+                raise ServiceError(msg, retry_after=1)
+            data += part.part
+        return stored.replace(entry=api.Entry.decode(bytes(data)))
+
+    def _store(self, line: Line) -> None:
+        with self._tools.vault.step() as step:
+            step.save_line(self.id, line)
+
+    def _take(self, line: Line, stored: api.StoredEntry) -> None:
+        """One entry, one transaction; what it means is told after it is stored."""
+        tools = self._tools
+        told: list[events.Event] = []
+        try:
+            with tools.vault.step() as step:
+                outcome = line.take(stored, now=tools.clock())
+                told = self._act(step, line, outcome)
+                if self._ended(outcome):
+                    step.end(self.id, line)
+                else:
+                    step.save_line(self.id, line)
+        except Evidence as evidence:
+            with tools.vault.step() as step:
+                step.set_status(self.id, "stopped", str(evidence))
+            told = [
+                events.Problem(
+                    self.id, str(evidence), "ask the operator; go on with `coterie doctor`"
+                )
+            ]
+        for event in told:
+            tools.emit(event)
+
+    @staticmethod
+    def _ended(outcome: Outcome) -> bool:
+        return isinstance(outcome, Committed) and outcome.commit.removes_self
+
+    def _act(self, step: Step, line: Line, outcome: Outcome) -> list[events.Event]:
+        match outcome:
+            case Data():
+                return self._act_on_data(step, outcome)
+            case Sent():
+                return self._act_on_sent(step, outcome)
+            case Proposed():
+                self._proposals_since = self._tools.clock()
+                return []
+            case Committed():
+                return self._act_on_commit(step, line, outcome)
+            case Stuck():
+                step.set_status(self.id, "stuck", outcome.why)
+                what = f"a Commit could not be followed: {outcome.why}"
+                return [events.Problem(self.id, what, "this device asks to be added again")]
+            case Void():
+                self._tools.count("void entries")
+                if outcome.leaf is None:
+                    return []
+                what = f"{self._user(outcome.leaf)} sent a Commit that is invalid: {outcome.why}"
+                return [events.Problem(self.id, what, "an administrator may remove the sender")]
+
+    def _act_on_data(self, step: Step, outcome: Data) -> list[events.Event]:
+        message = outcome.message
+        sender = self._tools.identity.user_of_credential(message.sender.credential)
+        try:
+            content = Content.decode(message.data)
+        except CoterieError:
+            self._tools.count("unreadable contents")
+            return []
+        if content.content_type == ContentType.SEEN:
+            ids = [content.body[n : n + 16].hex() for n in range(0, len(content.body), 16)]
+            step.mark_seen(self.id, ids, sender)
+            return [events.MessageSeen(self.id, tuple(ids), sender)]
+        if not step.add_text(self.id, content, sender, self._tools.clock()):
+            return []
+        return [
+            events.MessageReceived(
+                self.id,
+                content.message_id.hex(),
+                sender,
+                content.body.decode(errors="replace"),
+                content.sent_at,
+            )
+        ]
+
+    def _act_on_sent(self, step: Step, outcome: Sent) -> list[events.Event]:
+        for intent_id, intent in step.intents(self.id):
+            if intent.sealed is None or intent.sealed.entry.hash() != outcome.entry_hash:
+                continue
+            step.remove_intent(intent_id)
+            if intent.kind != IntentKind.SEND:
+                return []
+            message_id = Content.decode(intent.argument).message_id.hex()
+            step.mark_sent(self.id, message_id)
+            return [events.MessageSent(self.id, message_id)]
+        return []
+
+    def _act_on_commit(self, step: Step, line: Line, outcome: Committed) -> list[events.Event]:
+        commit = outcome.commit
+        self._proposals_since = None
+        for intent_id, intent in step.intents(self.id):
+            if outcome.own and intent.kind in COMMITS and intent.sealed is not None:
+                self._plan_welcomes(step, line, intent, outcome)
+                step.remove_intent(intent_id)
+            elif intent.sealed is not None and intent.kind not in {
+                IntentKind.WELCOME,
+                IntentKind.CORRECT,
+            }:
+                if intent.kind in COMMITS:
+                    self._tools.count("lost races")
+                step.update_intent(intent_id, intent.waiting())
+        if outcome.correct is not None:
+            step.add_intent(self.id, Intent(IntentKind.CORRECT, b"", sealed=outcome.correct))
+        if commit.removes_self:
+            return [events.RemovedFromGroup(self.id, self._name_of(commit))]
+        name = read_profile(self.group.context.extensions).name.decode(errors="replace")
+        step.set_name(self.id, name)
+        return self._tell(commit, name)
+
+    def _name_of(self, commit: StagedCommit) -> str:
+        return self._tools.identity.user_of_credential(commit.committer.credential)
+
+    def _tell(self, commit: StagedCommit, name: str) -> list[events.Event]:
+        by, told = self._name_of(commit), list[events.Event]()
+        user_of = self._tools.identity.user_of_credential
+        added = sorted({user_of(member.credential) for member in commit.added})
+        removed = sorted({user_of(member.credential) for member in commit.removed})
+        if added:
+            told.append(events.MembersAdded(self.id, tuple(added), by))
+        if removed:
+            told.append(events.MembersRemoved(self.id, tuple(removed), by))
+        contents = [entry.proposal.content for entry in commit.proposals]
+        if any(isinstance(content, GroupContextExtensions) for content in contents):
+            told.append(events.Renamed(self.id, name, by))
+        if not contents:
+            told.append(events.KeysRenewed(self.id, by))
+        return told
+
+    # -- carrying out
+
+    async def _carry_out(self) -> None:
+        """Intents in order; the epoch may change under each of them, then it is done again."""
+        attempts = 0
+        while self.is_active:
+            waiting = self._tools.vault.intents(self.id)
+            if not waiting:
+                if not self._must_commit_pending():
+                    return
+                self.want(Intent(IntentKind.COMMIT_PENDING, b""))
+                continue
+            # Welcomes take their random time; they hold nothing else up.
+            waiting.sort(key=lambda entry: entry[1].kind == IntentKind.WELCOME)
+            intent_id, intent = waiting[0]
+            attempts += 1
+            if attempts > MAX_ATTEMPTS:
+                msg = f"{MAX_ATTEMPTS} attempts were not enough: the group is busy, trying later"
+                raise ServiceError(msg, retry_after=1)
+            if intent.kind == IntentKind.SEND and len(self.group.pending_proposals):
+                # Data may not go before the proposals that wait (RFC 9420 §12.4).
+                intent_id, intent = self._commit_first()
+            await self._do(intent_id, intent)
+
+    def _commit_first(self) -> tuple[int, Intent]:
+        for intent_id, intent in self._tools.vault.intents(self.id):
+            if intent.kind in COMMITS:
+                return intent_id, intent
+        intent = Intent(IntentKind.COMMIT_PENDING, b"")
+        return self.want(intent), intent
+
+    def _must_commit_pending(self) -> bool:
+        """Whether it is this member's turn to commit what waits: the lower the leaf, the earlier."""
+        if self._proposals_since is None or not self.group.pending_proposals:
+            return False
+        own = self.group.own_leaf
+        leaving = {
+            entry.proposal.content.removed
+            for entry in self.group.pending_proposals
+            if isinstance(entry.proposal.content, Remove)
+        }
+        if own in leaving:
+            return False
+        rank = sum(1 for leaf, _ in self.group.tree.members() if leaf < own and leaf not in leaving)
+        return self._tools.clock() - self._proposals_since >= 2 * min(rank, 15)
+
+    async def _do(self, intent_id: int, intent: Intent) -> None:
+        try:
+            if intent.kind == IntentKind.WELCOME:
+                await self._post_welcome(intent_id, intent)
+                return
+            if intent.sealed is None:
+                intent = await self._prepare(intent_id, intent)
+                if intent.sealed is None:
+                    return
+            appended = await self._tools.delivery.append(intent.sealed)
+        except Refused as refused:
+            if refused.code not in _ENDED:
+                raise
+            await self._lost(intent_id, intent)
+            return
+        except (RuleViolation, StateError) as error:
+            self._give_up(intent_id, error)
+            return
+        self._check_receipt(intent.sealed, appended.receipt)
+        if intent.kind == IntentKind.CORRECT:
+            with self._tools.vault.step() as step:
+                step.remove_intent(intent_id)
+        await self._catch_up()
+
+    def _give_up(self, intent_id: int, error: CoterieError) -> None:
+        with self._tools.vault.step() as step:
+            step.remove_intent(intent_id)
+        self._line = None
+        self._tools.emit(events.Problem(self.id, f"not done: {error}"))
+
+    async def _lost(self, intent_id: int, intent: Intent) -> None:
+        """Somebody else was first: read on; adopting the winner makes every sealed intent wait again."""
+        before = self.line.state.epoch
+        await self._catch_up()
+        if self.is_active and self.line.state.epoch == before:
+            # All candidates were void or refused: another one, built anew (D-BUN-10).
+            with self._tools.vault.step() as step:
+                line = self.line
+                if intent.kind in COMMITS:
+                    line.group.drop_pending()
+                step.update_intent(intent_id, intent.waiting())
+                step.save_line(self.id, line)
+        await asyncio.sleep(random.uniform(0, 0.05 * min(intent.attempts + 1, 10)))  # noqa: S311
+
+    def _check_receipt(self, sent: api.Append, receipt: api.Receipt) -> None:
+        if receipt.entry_hash != sent.entry.hash() or receipt.epoch != sent.entry.header.epoch:
+            msg = "the service's receipt is for something else than what was sent"
+            raise ServiceError(msg, rule="D-REC-5", retry_after=5)
+
+    async def _prepare(self, intent_id: int, intent: Intent) -> Intent:
+        """Seals an intent for the present epoch and stores it so, before the first byte leaves."""
+        if intent.kind == IntentKind.ADD and not intent.claimed:
+            intent = await self._claim(intent_id, intent)
+        line = self.line
+        with self._tools.vault.step() as step:
+            if intent.kind in COMMITS:
+                sealed = self._make_bundle(line, intent)
+            else:
+                sealed = self._make_message(line, intent)
+            if sealed is None:
+                step.remove_intent(intent_id)
+                return intent.replace(sealed=None)
+            intent = intent.replace(sealed=sealed)
+            step.update_intent(intent_id, intent)
+            step.save_line(self.id, line)
+        return intent
+
+    async def _claim(self, intent_id: int, intent: Intent) -> Intent:
+        """Claims a key package of every device of the users to add; stored, so that none is claimed twice."""
+        claimed: list[ClaimedPackage] = []
+        for user in intent.argument.decode().split():
+            result = await self._tools.inboxes.claim(
+                api.Claim(
+                    api.DeliveryVersion.COTERIE1,
+                    user.encode(),
+                    (self.group.context.cipher_suite,),
+                )
+            )
+            claimed += [ClaimedPackage(c.key_package, c.ticket) for c in result.packages]
+        intent = intent.replace(claimed=tuple(claimed))
+        with self._tools.vault.step() as step:
+            step.update_intent(intent_id, intent)
+        return intent
+
+    def _make_message(self, line: Line, intent: Intent) -> api.Append:
+        if intent.kind == IntentKind.LEAVE:
+            message = line.group.propose_remove(line.group.own_leaf)
+            return line.message(api.ContentKind.PROPOSAL, message)
+        message = line.group.encrypt(intent.argument)
+        return line.message(api.ContentKind.APPLICATION, message)
+
+    def _make_bundle(self, line: Line, intent: Intent) -> api.Append | None:
+        proposals = self._proposals(intent)
+        if proposals is None:
+            return None
+        if line.group.pending_commit is not None:
+            line.group.drop_pending()
+        options = CommitOptions(members_per_welcome=1, external_pub=False)
+        pending = line.group.commit(proposals, now=self._tools.clock(), options=options)
+        return line.bundle(pending)
+
+    def _proposals(self, intent: Intent) -> list[Proposal] | None:
+        """What an intent means in the present epoch; None where it is done already."""
+        match intent.kind:
+            case IntentKind.ADD:
+                return self._adds(intent)
+            case IntentKind.REMOVE:
+                users = set(intent.argument.decode().split())
+                leaves = [leaf for user in users for leaf in self.users().get(user, [])]
+                if self.group.own_leaf in leaves:
+                    msg = "to go yourself, leave the group"
+                    raise StateError(msg)
+                return [Proposal.of(Remove(LeafIndex(leaf))) for leaf in leaves] or None
+            case IntentKind.RENAME | IntentKind.CHANGE_RULES:
+                profile = self.profile.replace(name=intent.argument)
+                if intent.kind == IntentKind.CHANGE_RULES:
+                    profile = GroupProfile.decode(intent.argument)
+                return None if profile == self.profile else [self._extensions(profile)]
+            case IntentKind.COMMIT_PENDING:
+                return [] if self.group.pending_proposals else None
+            case _:
+                return []
+
+    def _adds(self, intent: Intent) -> list[Proposal] | None:
+        wanted = set(intent.argument.decode().split())
+        present = {
+            self._tools.config.authenticator.client_id(node.credential)
+            for _, node in self.group.tree.members()
+        }
+        proposals = []
+        for claimed in intent.claimed:
+            package = read_key_package(claimed.key_package)
+            verified = package.validate(
+                self.group.suite, self._tools.config.authenticator, now=self._tools.clock()
+            )
+            credential = package.leaf_node.credential
+            if self._tools.identity.user_of_credential(credential) not in wanted:
+                msg = "the directory gave a key package of somebody else than was asked for"
+                raise RuleViolation(msg, rule="D-DIR-3")
+            inbox_of(package)
+            if self._tools.config.authenticator.client_id(credential) not in present:
+                proposals.append(Proposal.of(Add(verified.key_package)))
+        return proposals or None
+
+    def _extensions(self, profile: GroupProfile) -> Proposal:
+        kept = [e for e in self.group.context.extensions if e.extension_type == BINDING_EXTENSION]
+        profile_extension = Extension(PROFILE_EXTENSION, profile.encode())
+        return Proposal.of(GroupContextExtensions((*kept, profile_extension)))
+
+    # -- Welcomes
+
+    def _plan_welcomes(self, step: Step, line: Line, intent: Intent, outcome: Committed) -> None:
+        """The own Commit was accepted: its Welcomes become intents of their own (D-INB-6)."""
+        if intent.sealed is None:
+            return
+        by_reference = {
+            read_key_package(claimed.key_package).reference(): claimed for claimed in intent.claimed
+        }
+        for welcome in outcome.welcomes:
+            claimed = by_reference[welcome.body.secrets[0].new_member]  # type: ignore[union-attr]
+            parts = WelcomeParts(
+                claimed,
+                welcome.encode(),
+                line.state.parent,
+                bytes(line.keys.read_token),
+                intent.sealed,
+            )
+            step.add_intent(self.id, Intent(IntentKind.WELCOME, parts.encode()))
+
+    async def _post_welcome(self, intent_id: int, intent: Intent) -> None:
+        parts = WelcomeParts.decode(intent.argument)
+        if parts.opened is None:
+            # Repeating the bundle gives the first answer, whatever came after it (D-ENT-3).
+            appended = await self._tools.delivery.append(parts.bundle)
+            if appended.opened is None:
+                msg = "the service did not say which epoch the Commit opened"
+                raise ServiceError(msg, retry_after=5)
+            parts = parts.replace(opened=appended.opened)
+        opening = parts.opened
+        assert opening is not None
+        content = api.WelcomeContent(
+            self.line.binding.service,
+            self.line.binding.log_id,
+            parts.parent,
+            parts.read_token,
+            opening,
+            None,
+            parts.welcome,
+        )
+        envelope = seal_envelope(
+            read_key_package(parts.claimed.key_package),
+            parts.claimed.ticket,
+            api.EnvelopeContent(api.EnvelopeKind.WELCOME, content),
+        )
+        await asyncio.sleep(random.uniform(0, self._tools.welcome_delay))  # noqa: S311
+        try:
+            await self._tools.inboxes.post_envelope(envelope)
+        except Refused as refused:
+            if refused.code != api.ErrorCode.TICKET_USED:
+                raise
+        with self._tools.vault.step() as step:
+            step.remove_intent(intent_id)
+
+
+def create_group(
+    identity: Identity,
+    config: Config,
+    name: str,
+    service: bytes,
+    retention: int,
+    now: int,
+) -> tuple[Group, api.CreateLogRequest]:
+    """A new group with its log's first epoch (D-LOG-5); the caller stores both before it sends the request."""
+    log_id = secrets.token_bytes(32)
+    binding = api.DeliveryBinding(
+        api.DeliveryVersion.COTERIE1, service, identity.stored.receipt_key, log_id, retention
+    )
+    profile = GroupProfile(name.encode(), (identity.user.encode(),))
+    group = Group.create(
+        secrets.token_bytes(32),
+        identity.suite,
+        identity.signature_key,
+        identity.credential,
+        identity.capabilities(),
+        config,
+        lifetime=identity.lifetime(now),
+        extensions=[Extension(BINDING_EXTENSION, binding.encode()), profile.extension()],
+    )
+    keys = EpochKeys.derive(group.export_secret, log_id)
+    create = api.CreateLog(api.DeliveryVersion.COTERIE1, log_id, keys.access, retention)
+    return group, api.CreateLogRequest(create, keys.sign(create.to_be_signed()))

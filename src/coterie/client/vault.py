@@ -1,0 +1,239 @@
+"""The client's storage in the client's words: one `Step` is one transaction (principle 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from coterie.client.content import Content
+from coterie.client.identity import Identity, Package, StoredIdentity
+from coterie.client.intents import Intent
+from coterie.client.line import Line, LineState
+from coterie.errors import StateError
+from coterie.mls.group import Config, Group
+from coterie.mls.tls import Struct, Uint
+from coterie.storage import Message, MessageState, Profile, Transaction, View
+from coterie.transport import api
+
+_CLIENT = "client"
+_CONVERSATIONS = "conversations"
+_PACKAGES = "packages"
+_LINES = "lines"
+_LAZY = (b"n/", b"i/")
+_IDENTITY = b"identity"
+_INBOX_CURSOR = b"inbox-cursor"
+
+
+class StoredConversation(Struct):
+    """What is known of a conversation besides its group and its line."""
+
+    name: bytes
+    status: bytes
+    """active, creating, left, stuck or stopped."""
+    why: bytes
+    joined_at: Annotated[int, Uint(8)]
+    create: api.CreateLogRequest | None = None
+
+
+def _group_space(conversation: str) -> str:
+    return f"group/{conversation}"
+
+
+class Step:
+    """One transaction."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    # -- the device
+
+    def save_identity(self, stored: StoredIdentity) -> None:
+        """Keeps the enrolment."""
+        self._tx.put(_CLIENT, _IDENTITY, stored.encode())
+
+    def add_package(self, package: Package) -> None:
+        """Keeps a key package that will be published."""
+        self._tx.put(_PACKAGES, package.reference, package.stored())
+
+    def remove_package(self, reference: bytes) -> None:
+        """Deletes a key package's private keys: it was used, or has expired."""
+        self._tx.delete(_PACKAGES, reference)
+
+    def set_inbox_cursor(self, number: int) -> None:
+        """Up to where the inbox was read."""
+        self._tx.put(_CLIENT, _INBOX_CURSOR, b"%d" % number)
+
+    # -- conversations
+
+    def begin(self, conversation: str, entry: StoredConversation) -> None:
+        """A conversation that this device makes or enters."""
+        self._tx.put(_CONVERSATIONS, conversation.encode(), entry.encode())
+
+    def save_group(self, conversation: str, group: Group) -> None:
+        """What the group's last step changed."""
+        self._tx.apply(_group_space(conversation), group.save())
+
+    def save_line(self, conversation: str, line: Line) -> None:
+        """The group's changes and the place in the log."""
+        self.save_group(conversation, line.group)
+        self._tx.put(_LINES, conversation.encode(), line.state.encode())
+
+    def end(self, conversation: str, line: Line) -> None:
+        """The device is out: every key of the group goes, the history stays."""
+        self._tx.apply(_group_space(conversation), line.group.save())
+        self._tx.delete(_LINES, conversation.encode())
+        for intent_id, _ in self.intents(conversation):
+            self._tx.remove_intent(intent_id)
+        self.set_status(conversation, "left", "this device was removed from the group")
+
+    def set_status(self, conversation: str, status: str, why: str = "") -> None:
+        """Whether the device takes part, and why not."""
+        entry = _conversation(self._tx, conversation)
+        self.begin(
+            conversation, entry.replace(status=status.encode(), why=why.encode(), create=None)
+        )
+
+    def set_name(self, conversation: str, name: str) -> None:
+        """The group's present name."""
+        entry = _conversation(self._tx, conversation)
+        if entry.name != name.encode():
+            self.begin(conversation, entry.replace(name=name.encode()))
+
+    # -- intents
+
+    def add_intent(self, conversation: str, intent: Intent) -> int:
+        """Keeps what is wanted; returns its number."""
+        return self._tx.add_intent(conversation.encode(), intent.kind.name.lower(), intent.encode())
+
+    def update_intent(self, intent_id: int, intent: Intent) -> None:
+        """Keeps how far it got."""
+        self._tx.update_intent(intent_id, payload=intent.encode())
+
+    def remove_intent(self, intent_id: int) -> None:
+        """It is done, or given up."""
+        self._tx.remove_intent(intent_id)
+
+    def intents(self, conversation: str) -> list[tuple[int, Intent]]:
+        """What is wanted, in order."""
+        return _intents(self._tx, conversation)
+
+    # -- history
+
+    def add_own_text(self, conversation: str, content: Content, user: str) -> None:
+        """An own text that waits to be sent."""
+        self._tx.add_message(
+            _message(conversation, content, user, content.sent_at, MessageState.WAITING)
+        )
+
+    def add_text(self, conversation: str, content: Content, sender: str, now: int) -> bool:
+        """A text that arrived; False where it is there already."""
+        return self._tx.add_message(
+            _message(conversation, content, sender, now, MessageState.RECEIVED)
+        )
+
+    def mark_sent(self, conversation: str, message_id: str) -> None:
+        """The text stands in the log."""
+        self._tx.update_state(conversation.encode(), bytes.fromhex(message_id), MessageState.SENT)
+
+    def mark_seen(self, conversation: str, message_ids: list[str], by: str) -> None:
+        """A member has shown these."""
+        for message_id in message_ids:
+            self._tx.mark_seen(conversation.encode(), bytes.fromhex(message_id), by)
+
+
+def _message(
+    conversation: str, content: Content, sender: str, received_at: int, state: MessageState
+) -> Message:
+    return Message(
+        conversation=conversation.encode(),
+        message_id=content.message_id,
+        sender=sender,
+        sent_at=content.sent_at * 1000,
+        received_at=received_at * 1000,
+        text=content.body.decode(errors="replace"),
+        state=state,
+    )
+
+
+def _intents(view: View, conversation: str) -> list[tuple[int, Intent]]:
+    return [
+        (stored.number, Intent.decode(stored.payload))
+        for stored in view.intents(conversation.encode())
+    ]
+
+
+def _conversation(view: View, conversation: str) -> StoredConversation:
+    value = view.get(_CONVERSATIONS, conversation.encode())
+    if value is None:
+        msg = f"there is no conversation {conversation}"
+        raise StateError(msg)
+    return StoredConversation.decode(value)
+
+
+class Vault:
+    """A profile, opened."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+
+    @contextmanager
+    def step(self) -> Iterator[Step]:
+        """One transaction: all of it is stored when the block ends, nothing where it raises."""
+        with self.profile.transaction() as tx:
+            yield Step(tx)
+
+    @property
+    def _view(self) -> View:
+        return self.profile.view
+
+    def identity(self) -> Identity | None:
+        """The enrolled device, None before it is enrolled."""
+        value = self._view.get(_CLIENT, _IDENTITY)
+        return None if value is None else Identity(StoredIdentity.decode(value))
+
+    def packages(self, identity: Identity) -> list[Package]:
+        """All key packages with private keys."""
+        return [identity.load_package(value) for _, value in self._view.scan(_PACKAGES)]
+
+    def inbox_cursor(self) -> int:
+        """From where the inbox is to be read."""
+        return int(self._view.get(_CLIENT, _INBOX_CURSOR) or 0)
+
+    def conversations(self) -> list[str]:
+        """All conversations, also ended ones."""
+        return [key.decode() for key, _ in self._view.scan(_CONVERSATIONS)]
+
+    def conversation(self, conversation: str) -> StoredConversation:
+        """What is known of one; `StateError` where there is none."""
+        return _conversation(self._view, conversation)
+
+    def status(self, conversation: str) -> str:
+        """active, creating, left, stuck or stopped."""
+        return self.conversation(conversation).status.decode()
+
+    def name(self, conversation: str) -> str:
+        """The group's name."""
+        return self.conversation(conversation).name.decode(errors="replace")
+
+    def intents(self, conversation: str) -> list[tuple[int, Intent]]:
+        """What is wanted, in order."""
+        return _intents(self._view, conversation)
+
+    def messages(self, conversation: str, limit: int) -> list[Message]:
+        """The last texts, oldest first."""
+        return self._view.messages(conversation.encode(), limit=limit)
+
+    def load_group(self, conversation: str, config: Config) -> Group:
+        """The group as it was stored."""
+        reader = self.profile.reader(_group_space(conversation))
+        return Group.load(reader.entries(_LAZY), reader, config)
+
+    def load_line(self, conversation: str, config: Config) -> Line:
+        """Group and place in the log; `StateError` where the device is not in the group."""
+        state = self._view.get(_LINES, conversation.encode())
+        if state is None:
+            why = self.conversation(conversation).why.decode()
+            msg = why or "this device is not in the group yet"
+            raise StateError(msg)
+        return Line(self.load_group(conversation, config), LineState.decode(state))
