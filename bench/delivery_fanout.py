@@ -44,11 +44,13 @@ class Subscriber(asyncio.Protocol):
         self.ready = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Asks for the WebSocket."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.write(UPGRADE)
 
     def data_received(self, data: bytes) -> None:
+        """Subscribes after the upgrade, then counts frames."""
         self._buffer += data
         if not self._upgraded:
             head, end, rest = self._buffer.partition(b"\r\n\r\n")
@@ -127,7 +129,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--subscribers", type=int, default=2000)
     parser.add_argument("--messages", type=int, default=50)
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds from one message to the next")
+    parser.add_argument(
+        "--pause", type=float, default=0.0, help="seconds from one message to the next"
+    )
     parser.add_argument("--size", type=int, default=256)
     a = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

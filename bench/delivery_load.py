@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from coterie.transport.api import MEDIA_TYPE
 
@@ -85,7 +87,7 @@ class _Client(asyncio.Protocol):
         self._load.statuses[status] = self._load.statuses.get(status, 0) + 1
         self._next()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         self._done.set()
 
 
@@ -96,9 +98,7 @@ async def drive(port: int, requests: Iterable[bytes], connections: int) -> Load:
     events = [asyncio.Event() for _ in range(connections)]
     started = time.perf_counter()
     for event in events:
-        await loop.create_connection(
-            lambda event=event: _Client(shared, load, event), "127.0.0.1", port
-        )
+        await loop.create_connection(partial(_Client, shared, load, event), "127.0.0.1", port)
     for event in events:
         await event.wait()
     load.seconds = time.perf_counter() - started
@@ -107,5 +107,5 @@ async def drive(port: int, requests: Iterable[bytes], connections: int) -> Load:
 
 def resident_kib(pid: int) -> int:
     """Resident memory of a process."""
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
