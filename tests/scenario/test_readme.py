@@ -12,7 +12,9 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 def program() -> str:
     block = re.search(
-        r"^## In your program$.*?^```python\n(.*?)^```$", README.read_text(), re.M | re.S
+        r"^## In your program$.*?^```python\n(.*?)^```$",
+        README.read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     assert block is not None, "README.md has no Python under 'In your program'"
     return block[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from coterie.interop.vectors.kind import Case, Generated, Kind, Mismatch, expect
-from coterie.interop.vectors.sources import SimulatedGroup, welcome_of
+from coterie.interop.vectors.sources import NOW, SimulatedGroup, welcome_of
 from coterie.mls.credential import AcceptAnything
 from coterie.mls.crypto import Suite
 from coterie.mls.extension import Extension
@@ -63,7 +63,7 @@ def generate_welcome(suite: Suite, rng: RandomSource) -> Generated:
     """One case: the second member of a group."""
     group = SimulatedGroup(suite, rng)
     client = group.new_client()
-    welcome = welcome_of(group.groups[0].commit([Proposal.of(Add(client.key_package))]))
+    welcome = welcome_of(group.groups[0].commit([Proposal.of(Add(client.key_package))], now=NOW))
     case: dict[str, JSON] = {
         "cipher_suite": int(suite.cipher_suite),
         "init_priv": client.init_key.private_bytes().hex(),
@@ -154,7 +154,7 @@ class _Passenger:
         group, messages = self.group, []
         for sender_index, proposal in sent:
             sender = group.groups[sender_index]
-            message = sender.propose(proposal) if proposal else sender.propose_update()
+            message = sender.propose(proposal, now=NOW) if proposal else sender.propose_update()
             group.deliver(message, sender)
             messages.append(message)
         self._record(messages, group.commit(by, by_value, CommitOptions(path=path)).message)

@@ -28,6 +28,8 @@ from coterie.mls.treekem import DerivedPath, derive_path
 from coterie.mls.types import LeafNodeSource
 
 LIFETIME = Lifetime(0, (1 << 64) - 1)
+NOW = 0
+"""Generated histories know no time of day: all happens in this second."""
 """Vectors do not expire."""
 
 
@@ -80,7 +82,7 @@ class SimulatedGroup:
     ) -> PendingCommit:
         """A member commits, everybody goes to the next epoch, those that are removed are gone."""
         sender = self.groups[by]
-        pending = sender.commit(tuple(proposals), options=options or CommitOptions())
+        pending = sender.commit(tuple(proposals), options=options or CommitOptions(), now=NOW)
         remaining = []
         for group in self.groups:
             if group is sender:
