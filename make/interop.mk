@@ -2,7 +2,7 @@
 # Builds are cached outside the checkout; an unchanged peer costs nothing.
 
 INTEROP_PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
-INTEROP_PEERS := ts-mls openmls mls-rs
+INTEROP_PEERS := ts-mls openmls mls-rs bouncy-castle
 
 .PHONY: interop-peers
 interop-peers: ## build every interop peer whose toolchain is here

@@ -93,12 +93,21 @@ def _cargo_peer(name: str, *tools: str, hint: str = "") -> Peer:
     )
 
 
+MAVEN_STEPS = (("mvn", "--batch-mode", "--quiet", "package"),)
+
+
+def _java_command(folder: Path) -> list[str]:
+    classes = f"{folder}/target/peer.jar:{folder}/target/lib/*"
+    return ["java", "-cp", classes, "coterie.interop.BouncyCastlePeer"]
+
+
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer("ts-mls", ("node", "npm"), "Node.js 20 or later", NPM_STEPS, _node_command),
         _cargo_peer("openmls"),
         _cargo_peer("mls-rs", "pkg-config", hint=" and the OpenSSL headers with pkg-config"),
+        Peer("bouncy-castle", ("java", "mvn"), "a JDK 17 and Maven", MAVEN_STEPS, _java_command),
     )
 }
 

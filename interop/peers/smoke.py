@@ -32,8 +32,10 @@ from grpc_tools import protoc
 STARTUP_SECONDS = 30
 PATIENCE_SECONDS = 60
 SCENARIO_EXTENSION = 0xFF00
-# required_capabilities (type 3) naming that extension: OpenMLS wants it to go along.
-REQUIRED_CAPABILITIES = bytes.fromhex("02ff000000")
+REQUIRED_CAPABILITIES_TYPE = 3
+REQUIRED_CREDENTIALS = (bytes.fromhex("0000020001"), bytes.fromhex("000000"))  # basic, nothing
+# Naming the private-use extension: OpenMLS wants that to go along with it.
+REQUIRED_EXTENSION = bytes.fromhex("02ff000000")
 PSK_ID, PSK_SECRET = b"a shared key", bytes(range(32))
 
 
@@ -335,30 +337,40 @@ def psk_resumption(world: World, first: Client, second: Client) -> None:
         world.commit(other, [proposal])
 
 
-def _context_extensions(world: World, first: Client, second: Client, mode: str) -> None:
-    a, b, _ = trio(world, first, second)
-    for number, (one, other) in enumerate(((a, b), (b, a))):
-        extensions = [
-            PB.Extension(extension_type=3, extension_data=REQUIRED_CAPABILITIES),
-            PB.Extension(extension_type=SCENARIO_EXTENSION, extension_data=bytes([number])),
-        ]
-        if mode == "value":
-            world.commit(one, by_value=[described("groupContextExtensions", extensions=extensions)])
-        else:
-            proposal = one.client.GroupContextExtensionsProposal(
-                state_id=one.state, extensions=extensions
-            ).proposal
-            world.commit(other, [proposal])
+def _extension(kind: int, data: bytes) -> Any:
+    return PB.Extension(extension_type=kind, extension_data=data)
 
 
 def extensions_value(world: World, first: Client, second: Client) -> None:
     """Group-context extensions by value."""
-    _context_extensions(world, first, second, "value")
+    a, b, _ = trio(world, first, second)
+    for committer, data in zip((a, b), REQUIRED_CREDENTIALS, strict=True):
+        extensions = [_extension(REQUIRED_CAPABILITIES_TYPE, data)]
+        world.commit(committer, by_value=[described("groupContextExtensions", extensions=extensions)])
 
 
 def extensions_reference(world: World, first: Client, second: Client) -> None:
     """Group-context extensions by reference."""
-    _context_extensions(world, first, second, "reference")
+    a, b, _ = trio(world, first, second)
+    for (one, other), data in zip(((a, b), (b, a)), REQUIRED_CREDENTIALS, strict=True):
+        extensions = [_extension(REQUIRED_CAPABILITIES_TYPE, data)]
+        proposal = one.client.GroupContextExtensionsProposal(
+            state_id=one.state, extensions=extensions
+        ).proposal
+        world.commit(other, [proposal])
+
+
+def private_extension(world: World, first: Client, second: Client) -> None:
+    """A private-use extension in the group context, for peers that know more than the RFC's."""
+    extensions = [
+        _extension(REQUIRED_CAPABILITIES_TYPE, REQUIRED_EXTENSION),
+        _extension(SCENARIO_EXTENSION, b"data"),
+    ]
+    for client in (first, second):
+        alone = World(world.suite, world.encrypt, world.outside).create(client)
+        client.GroupContextExtensionsProposal(state_id=alone.state, extensions=extensions)
+    _, b, _ = trio(world, first, second)
+    world.commit(b, by_value=[described("groupContextExtensions", extensions=extensions)])
 
 
 def _external_join(world: World, client: Client, info: Any, prior: bytes = b"", psks: Any = ()) -> None:
@@ -508,6 +520,7 @@ SCENARIOS: tuple[Callable[[World, Client, Client], None], ...] = (
     psk_resumption,
     extensions_value,
     extensions_reference,
+    private_extension,
     external_join,
     resync,
     external_join_psk,
