@@ -12,14 +12,13 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import httpx
 import typer
@@ -63,7 +62,7 @@ class Services:
             "[delivery.rates.bundles]\nburst = 1000\ninterval = 0.1\n",
             encoding="utf-8",
         )
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: asyncio.subprocess.Process | None = None
 
     @property
     def url(self) -> str:
@@ -73,16 +72,16 @@ class Services:
     async def start(self) -> None:
         """Starts them and waits until they answer."""
         errors = (self.directory / "services.log").open("ab")
-        self._process = subprocess.Popen(
-            _command("serve", "--config", str(self.config)),
+        self._process = await asyncio.create_subprocess_exec(
+            *_command("serve", "--config", str(self.config)),
             stdout=errors,
             stderr=errors,
-            stdin=subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL,
         )
         errors.close()
         ends = time.monotonic() + _READY_WITHIN
         async with httpx.AsyncClient(trust_env=False) as http:
-            while time.monotonic() < ends and self._process.poll() is None:
+            while time.monotonic() < ends and self._process.returncode is None:
                 try:
                     if (await http.get(f"{self.url}/health/ready")).is_success:
                         return
@@ -92,21 +91,19 @@ class Services:
         msg = f"the services did not start within {_READY_WITHIN:.0f} seconds: {log[-500:]}"
         raise ServiceError(msg)
 
-    def code_for(self, user: str) -> str:
+    async def code_for(self, user: str) -> str:
         """Adds a user, as the operator does; returns the one-time code."""
-        answer = subprocess.run(
-            _command("user", "add", user, "--json", "--config", str(self.config)),
-            capture_output=True,
-            check=True,
+        answer = await _call(
+            "user", "add", user, "--json", "--config", str(self.config), env=dict(os.environ)
         )
-        code: str = json.loads(answer.stdout)["code"]
+        code: str = json.loads(answer)["code"]
         return code
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Ends them."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self._process.returncode is None:
             self._process.terminate()
-            self._process.wait(timeout=10)
+            await self._process.wait()
 
 
 class Proxy:
@@ -135,8 +132,8 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+        if task is not None:
+            self._tasks.add(task)
         try:
             to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
             silent = asyncio.Event()
@@ -147,7 +144,8 @@ class Proxy:
         except OSError:
             pass
         finally:
-            self._tasks.discard(task)
+            if task is not None:
+                self._tasks.discard(task)
             writer.close()
 
     async def _pump(
@@ -246,7 +244,7 @@ class Demo:
             self._looking_into_the_database()
         finally:
             await self._open.aclose()
-            self.services.stop()
+            await self.services.stop()
 
     async def _setting_up(self) -> None:
         stage = self.stage
@@ -254,7 +252,7 @@ class Demo:
         await self.services.start()
         stage.say(f"Delivery Service and Authentication Service at [bold]{self.services.url}[/]")
         for user in ("alice", "bob", "carol"):
-            await self.device(user, user, self.services.code_for(user))
+            await self.device(user, user, await self.services.code_for(user))
         code, _ = await self.clients["alice"].link_code()
         await self.device("alice-phone", "alice", code)
         stage.say(
@@ -422,7 +420,7 @@ app = typer.Typer()
 @app.command()
 def demo(
     *,
-    fast: bool = typer.Option(False, "--fast", help="No pauses, for tests."),
+    fast: Annotated[bool, typer.Option("--fast", help="No pauses, for tests.")] = False,
 ) -> None:
     """Show the whole life of a group on this machine: real services, real clients, one minute."""
     stage = Stage(quiet=False)

@@ -24,12 +24,9 @@ from coterie.client import Client, GroupHandle
 from coterie.client.events import (
     Event,
     Joined,
-    KeysRenewed,
     MembersAdded,
     MembersRemoved,
     MessageReceived,
-    MessageSeen,
-    MessageSent,
     Missed,
     Problem,
     RemovedFromGroup,
@@ -308,28 +305,27 @@ def describe(event: Event, client: Client) -> str:
     def who(*users: str) -> str:
         return escape(", ".join(person(user, realm) for user in users))
 
+    line = ""
     match event:
         case MessageReceived():
             text = escape(visible(event.text, lines=True))
-            return f"{head}[dim]{clock(event.sent_at)}[/] [bold]{who(event.sender)}[/]: {text}"
+            line = f"[dim]{clock(event.sent_at)}[/] [bold]{who(event.sender)}[/]: {text}"
         case Joined():
-            return f"{head}[green]you are in this group now[/]"
+            line = "[green]you are in this group now[/]"
         case MembersAdded():
-            return f"{head}[dim]{who(event.by)} added {who(*event.users)}[/]"
+            line = f"[dim]{who(event.by)} added {who(*event.users)}[/]"
         case MembersRemoved():
-            return f"{head}[dim]{who(event.by)} removed {who(*event.users)}[/]"
+            line = f"[dim]{who(event.by)} removed {who(*event.users)}[/]"
         case Renamed():
-            return f"{head}[dim]{who(event.by)} changed the group's name or rules[/]"
+            line = f"[dim]{who(event.by)} changed the group's name or rules[/]"
         case RemovedFromGroup():
-            return f"{head}[red]{who(event.by)} removed you: you read nothing that comes now[/]"
+            line = f"[red]{who(event.by)} removed you: you read nothing that comes now[/]"
         case Missed():
-            return f"{head}[yellow]{event.count} entries were dropped before you read them[/]"
+            line = f"[yellow]{event.count} entries were dropped before you read them[/]"
         case Problem():
             advice = f" — {escape(event.what_to_do)}" if event.what_to_do else ""
-            return f"{head}[yellow]{escape(visible(event.what))}[/]{advice}"
-        case MessageSent() | MessageSeen() | KeysRenewed():
-            return ""
-    return ""
+            line = f"[yellow]{escape(visible(event.what))}[/]{advice}"
+    return head + line if line else ""
 
 
 def _problems(client: Client) -> None:

@@ -384,7 +384,9 @@ class Client:
     async def _finish_creating(self, conversation: str, group: Group) -> None:
         """Creates the log; repeating the same request is harmless (D-LOG-2)."""
         request = self.vault.conversation(conversation).create
-        assert request is not None
+        if request is None:
+            msg = f"nothing is known of how the group {conversation} was made"
+            raise StorageError(msg)
         appended = await self._delivery.create_log(request)
         line = Line.opened(group, api.ZERO32, appended.receipt)
         with self.vault.step() as step:
@@ -532,8 +534,7 @@ class Client:
             msg = "the invitation names another log than the group's"
             raise StateError(msg, rule="D-INB-7")
         conversation = group.group_id.hex()
-        handle = Conversation(self.tools, conversation)
-        handle._line = line
+        handle = Conversation(self.tools, conversation, line)
         name = handle.profile.name
         inviter = group.member(_inviter(group))
         with self.vault.step() as step:

@@ -77,10 +77,10 @@ class Tools:
 class Conversation:
     """A group that this device is in, or was."""
 
-    def __init__(self, tools: Tools, conversation_id: str) -> None:
+    def __init__(self, tools: Tools, conversation_id: str, line: Line | None = None) -> None:
         self._tools = tools
         self.id = conversation_id
-        self._line: Line | None = None
+        self._line = line
         self._lock = asyncio.Lock()
         self._proposals_since: int | None = None
 
@@ -248,24 +248,27 @@ class Conversation:
     def _act(self, step: Step, line: Line, outcome: Outcome) -> list[events.Event]:
         match outcome:
             case Data():
-                return self._act_on_data(step, outcome)
+                told = self._act_on_data(step, outcome)
             case Sent():
-                return self._act_on_sent(step, outcome)
+                told = self._act_on_sent(step, outcome)
             case Proposed():
-                self._proposals_since = self._tools.clock()
-                return []
+                self._proposals_since, told = self._tools.clock(), []
             case Committed():
-                return self._act_on_commit(step, line, outcome)
+                told = self._act_on_commit(step, line, outcome)
             case Stuck():
                 step.set_status(self.id, "stuck", outcome.why)
                 what = f"a Commit could not be followed: {outcome.why}"
-                return [events.Problem(self.id, what, "this device asks to be added again")]
+                told = [events.Problem(self.id, what, "this device asks to be added again")]
             case Void():
-                self._tools.count("void entries")
-                if outcome.leaf is None:
-                    return []
-                what = f"{self._user(outcome.leaf)} sent a Commit that is invalid: {outcome.why}"
-                return [events.Problem(self.id, what, "an administrator may remove the sender")]
+                told = self._act_on_void(outcome)
+        return told
+
+    def _act_on_void(self, outcome: Void) -> list[events.Event]:
+        self._tools.count("void entries")
+        if outcome.leaf is None:
+            return []
+        what = f"{self._user(outcome.leaf)} sent a Commit that is invalid: {outcome.why}"
+        return [events.Problem(self.id, what, "an administrator may remove the sender")]
 
     def _act_on_data(self, step: Step, outcome: Data) -> list[events.Event]:
         message = outcome.message
@@ -445,10 +448,8 @@ class Conversation:
             intent = await self._claim(intent_id, intent)
         line = self.line
         with self._tools.vault.step() as step:
-            if intent.kind in COMMITS:
-                sealed = self._make_bundle(line, intent)
-            else:
-                sealed = self._make_message(line, intent)
+            make = self._make_bundle if intent.kind in COMMITS else self._make_message
+            sealed = make(line, intent)
             if sealed is None:
                 step.remove_intent(intent_id)
                 return intent.replace(sealed=None)
@@ -474,7 +475,7 @@ class Conversation:
             step.update_intent(intent_id, intent)
         return intent
 
-    def _make_message(self, line: Line, intent: Intent) -> api.Append:
+    def _make_message(self, line: Line, intent: Intent) -> api.Append | None:
         if intent.kind == IntentKind.LEAVE:
             message = line.group.propose_remove(line.group.own_leaf)
             return line.message(api.ContentKind.PROPOSAL, message)
@@ -559,17 +560,20 @@ class Conversation:
             )
             step.add_intent(self.id, Intent(IntentKind.WELCOME, parts.encode()))
 
+    async def _opening(self, parts: WelcomeParts) -> api.Receipt:
+        """The opening receipt of the epoch that an own Commit began.
+
+        Repeating the bundle gives the first answer, whatever came after it (D-ENT-3).
+        """
+        appended = await self._tools.delivery.append(parts.bundle)
+        if appended.opened is None:
+            msg = "the service did not say which epoch the Commit opened"
+            raise ServiceError(msg, retry_after=5)
+        return appended.opened
+
     async def _post_welcome(self, intent_id: int, intent: Intent) -> None:
         parts = WelcomeParts.decode(intent.argument)
-        if parts.opened is None:
-            # Repeating the bundle gives the first answer, whatever came after it (D-ENT-3).
-            appended = await self._tools.delivery.append(parts.bundle)
-            if appended.opened is None:
-                msg = "the service did not say which epoch the Commit opened"
-                raise ServiceError(msg, retry_after=5)
-            parts = parts.replace(opened=appended.opened)
-        opening = parts.opened
-        assert opening is not None
+        opening = await self._opening(parts)
         content = api.WelcomeContent(
             self.line.binding.service,
             self.line.binding.log_id,

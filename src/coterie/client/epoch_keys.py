@@ -1,4 +1,4 @@
-"""What a member derives from an epoch for its log: access, envelopes, box (docs/delivery-protocol.md, sections 1, 2, 10)."""
+"""What a member derives from an epoch for its log: access, envelopes, box (delivery protocol, sections 1, 2, 10)."""
 
 from __future__ import annotations
 

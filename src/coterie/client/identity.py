@@ -1,4 +1,4 @@
-"""This device's identity: its certificate, its keys, its inbox and its key packages (sections 12 and 13 of the protocol)."""
+"""This device's identity: certificate, keys, inbox and key packages (delivery protocol, sections 12 and 13)."""
 
 from __future__ import annotations
 

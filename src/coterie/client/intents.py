@@ -73,4 +73,3 @@ class WelcomeParts(Struct):
     parent: api.Hash
     read_token: api.Token
     bundle: api.Append
-    opened: api.Receipt | None = None

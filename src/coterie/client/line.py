@@ -1,8 +1,8 @@
 """One member's place in a log: what it has verified, and where it stands (docs/delivery-protocol.md, sections 3, 4, 7).
 
 A `Line` joins a `Group` with its log. It makes entries and judges those that it reads, in the order of the log, and it
-does no I/O: `conversation` fetches, stores and sends. The log is the only truth: also an own Commit takes effect when it
-is read back, not when the service answered.
+does no I/O: `conversation` fetches, stores and sends. The log is the only truth: an own Commit, too, takes effect when
+it is read back, not when the service answered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from coterie.client.content import read_binding
 from coterie.client.epoch_keys import EpochKeys
-from coterie.errors import CoterieError, DecodeError, DecryptionError, VerificationError
+from coterie.errors import CoterieError, DecodeError, DecryptionError, StateError, VerificationError
 from coterie.mls.framing import MLSMessage, PublicMessage
 from coterie.mls.group import (
     ApplicationMessage,
@@ -28,6 +28,7 @@ from coterie.mls.group import (
     StagedEpoch,
 )
 from coterie.mls.key_schedule import exported_secret
+from coterie.mls.proposal import Commit, PreSharedKey, Proposal
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
 from coterie.mls.tls import Struct, Uint
@@ -193,7 +194,9 @@ class Line:
     def bundle(self, pending: PendingCommit) -> api.Append:
         """The entry that ends the epoch with an own Commit (D-BUN-2)."""
         staged = pending.next
-        assert staged is not None
+        if staged is None:
+            msg = "a Commit that removes this member cannot be its own"
+            raise StateError(msg)
         following = EpochKeys.derive(staged_exporter(staged), self.binding.log_id)
         header = self._header(
             api.EntryKind.BUNDLE,
@@ -278,8 +281,7 @@ class Line:
         if kind in {api.EntryKind.CORRECTION, api.EntryKind.SUCCESSOR}:
             return Void(number, "a correction or successor, which this member does not need")
         if kind == api.EntryKind.BUNDLE:
-            bundle = entry.header.bundle
-            assert bundle is not None
+            bundle = _bundle_of(entry)
             if bundle.last_candidate != self.state.last_candidate:
                 raise Evidence(
                     self.state.head, receipt, "a bundle was accepted over a missing candidate"
@@ -351,8 +353,7 @@ class Line:
         if sealed.kind != api.ContentKind.COMMIT:
             raise DecodeError("a bundle without a Commit in it", rule="D-VAL-3")
         content, header = api.CommitContent.decode(sealed.content), entry.header
-        tbs, bundle = content.manifest.tbs, header.bundle
-        assert bundle is not None
+        tbs, bundle = content.manifest.tbs, _bundle_of(entry)
         fits = (
             (tbs.epoch, tbs.id) == (header.epoch, header.id)
             and (tbs.last_candidate, tbs.next) == (bundle.last_candidate, bundle.next)
@@ -398,8 +399,7 @@ class Line:
         if staged is None:
             self.group.adopt(commit)
             return Committed(commit, own, None)
-        bundle = entry.header.bundle
-        assert bundle is not None
+        bundle = _bundle_of(entry)
         following = EpochKeys.derive(staged_exporter(staged), self.binding.log_id)
         if following.access != bundle.next:
             header = self._header(
@@ -422,10 +422,15 @@ class Line:
         return Committed(commit, own, correct, sent)
 
 
+def _bundle_of(entry: api.Entry) -> api.Bundle:
+    """The visible part of a bundle; an entry of that kind does not decode without one."""
+    if entry.header.bundle is None:
+        raise DecodeError("an entry that is no bundle", rule="D-ENT-5")
+    return entry.header.bundle
+
+
 def _has_private_inputs(commit: bytes) -> bool:
     """Whether a failed confirmation tag may be one's own failure: after a path or a PSK (D-VAL-8, D-VAL-9)."""
-    from coterie.mls.proposal import Commit, PreSharedKey, Proposal
-
     body = MLSMessage.read(commit).body
     if not isinstance(body, PublicMessage) or not isinstance(body.content.body, Commit):
         return False
