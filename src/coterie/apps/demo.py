@@ -170,14 +170,17 @@ class Proxy:
 class Stage:
     """What the demo prints: numbered scenes, and what each client sees."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self.console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+    def __init__(self, *, pause: float) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._pause = pause
         self._scene = 0
         self._started = time.monotonic()
         self.checks: list[str] = []
 
-    def scene(self, title: str) -> None:
-        """A new scene."""
+    async def scene(self, title: str) -> None:
+        """A new scene, after a moment to read the last one."""
+        if self._scene:
+            await asyncio.sleep(self._pause)
         self._scene += 1
         elapsed = time.monotonic() - self._started
         self.console.print(f"\n[bold cyan]{self._scene}. {title}[/] [dim]{elapsed:.1f}s[/]")
@@ -198,10 +201,9 @@ class Stage:
 class Demo:
     """The story."""
 
-    def __init__(self, directory: Path, stage: Stage, *, fast: bool) -> None:
+    def __init__(self, directory: Path, stage: Stage) -> None:
         self.directory = directory
         self.stage = stage
-        self.fast = fast
         self.services = Services(directory)
         self.clients: dict[str, Client] = {}
         self._open = AsyncExitStack()
@@ -241,14 +243,14 @@ class Demo:
             await self._catching_up()
             await self._killed()
             await self._removed()
-            self._looking_into_the_database()
+            await self._looking_into_the_database()
         finally:
             await self._open.aclose()
             await self.services.stop()
 
     async def _setting_up(self) -> None:
         stage = self.stage
-        stage.scene("The services start, and three people enrol")
+        await stage.scene("The services start, and three people enrol")
         await self.services.start()
         stage.say(f"Delivery Service and Authentication Service at [bold]{self.services.url}[/]")
         for user in ("alice", "bob", "carol"):
@@ -258,7 +260,7 @@ class Demo:
         stage.say(
             "alice (a laptop and a phone, linked by the laptop), bob and carol have certificates"
         )
-        stage.scene("Alice makes a group and adds the others by name")
+        await stage.scene("Alice makes a group and adds the others by name")
         group = await self.clients["alice"].create_group("Lighthouse")
         await group.add("bob", "carol", "alice")
         await self.settle("alice", "bob", "carol", "alice-phone")
@@ -277,7 +279,7 @@ class Demo:
         )
 
     async def _talking(self) -> None:
-        self.stage.scene("They write to each other")
+        await self.stage.scene("They write to each other")
         await self._group("alice").send("The lamp is lit. Who takes the night watch?")
         await self.settle("bob", "carol", "alice-phone")
         await self._group("bob").send("I do. ⚓")
@@ -286,7 +288,7 @@ class Demo:
 
     async def _catching_up(self) -> None:
         stage = self.stage
-        stage.scene("Carol is offline while the group goes through five epochs")
+        await stage.scene("Carol is offline while the group goes through five epochs")
         before = self._group("carol").epoch
         for round_number in range(5):
             label = ("alice", "bob")[round_number % 2]
@@ -301,7 +303,7 @@ class Demo:
 
     async def _killed(self) -> None:
         stage = self.stage
-        stage.scene("A device is killed in the middle of a Commit")
+        await stage.scene("A device is killed in the middle of a Commit")
         proxy = Proxy(self.services.port)
         address = await proxy.start()
         try:
@@ -341,7 +343,7 @@ class Demo:
 
     async def _removed(self) -> None:
         stage = self.stage
-        stage.scene("Alice removes Carol")
+        await stage.scene("Alice removes Carol")
         await self._group("alice").remove("carol")
         await self.settle("alice", "bob")
         await self._group("alice").send("Carol must not read this.")
@@ -353,9 +355,9 @@ class Demo:
             holds=all("must not read" not in text for text in texts),
         )
 
-    def _looking_into_the_database(self) -> None:
+    async def _looking_into_the_database(self) -> None:
         stage = self.stage
-        stage.scene("What the service has stored")
+        await stage.scene("What the service has stored")
         directory = self.services.data / "delivery"
         logs = directory / "logs.db"
         names = [b"alice", b"bob", b"carol", b"Lighthouse", REALM.encode(), b"watch report"]
@@ -423,7 +425,7 @@ def demo(
     fast: Annotated[bool, typer.Option("--fast", help="No pauses, for tests.")] = False,
 ) -> None:
     """Show the whole life of a group on this machine: real services, real clients, one minute."""
-    stage = Stage(quiet=False)
+    stage = Stage(pause=0.0 if fast else 1.5)
     stage.console.print(
         Panel(
             "One server that orders what it cannot read, three people, four devices,\n"
@@ -433,7 +435,7 @@ def demo(
         )
     )
     with tempfile.TemporaryDirectory(prefix="coterie-demo-") as directory:
-        asyncio.run(Demo(Path(directory), stage, fast=fast).run())
+        asyncio.run(Demo(Path(directory), stage).run())
     stage.console.print(f"\n[green]{len(stage.checks)} claims checked.[/] To go on alone:\n")
     for command in (
         "coterie serve",
