@@ -26,7 +26,8 @@ class Message:
     """A message of the history. Times are milliseconds since 1970-01-01 UTC, as the client gives them.
 
     `conversation` and `message_id` together are unique. `text` is what search finds; `body` is whatever else the
-    client keeps. `position` is given by storage: the order of arrival on this device, from 1, never reused.
+    client keeps. `position` is given by storage: the order of arrival on this device, from 1, never reused; imported
+    history stands before, at 0 and below.
     `seen_by` is in the order of seeing; storage fills it, see `Transaction.mark_seen`.
     """
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
 from coterie.errors import StateError
 from coterie.mls.group import Delta
 from coterie.storage.database import Database
+from coterie.storage.history import read_history
 from coterie.storage.records import Intent, Message, MessageState
 from coterie.storage.vault import Vault
 from coterie.storage.view import View, after_prefix
@@ -126,11 +128,14 @@ class Transaction(View):
 
         The message's `position` is not looked at; `seen_by` is stored.
         """
+        return self._add_message(message, None)
+
+    def _add_message(self, message: Message, position: int | None) -> bool:
         self._writing()
         rows = self._database.run(
-            "INSERT INTO message(conversation, message_id, sender, sent_at, received_at, kind, text, body,"
-            " state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (conversation, message_id) DO NOTHING RETURNING position",
+            position,
             message.conversation,
             message.message_id,
             message.sender,
@@ -146,6 +151,22 @@ class Transaction(View):
         for user in message.seen_by:
             self._add_seen(rows[0][0], user)
         return True
+
+    def import_history(self, path: str | Path, passphrase: str) -> int:
+        """Adds the messages of an exported file that are not here yet; gives their number.
+
+        They get positions before all others, in their own order. Raises `StorageError` for a wrong passphrase, a
+        damaged file or one of a newer format; let it end the transaction, so that nothing of the file is kept.
+        """
+        self._writing()
+        [(least,)] = self._database.run("SELECT min(position) FROM message")
+        position = min(1, 1 if least is None else least)
+        count = 0
+        for message in read_history(Path(path), passphrase):
+            if self._add_message(message, position - 1):
+                position -= 1
+                count += 1
+        return count
 
     def update_state(self, conversation: bytes, message_id: bytes, state: MessageState) -> bool:
         """Sets a message's state; False if there is no such message or it is erased."""

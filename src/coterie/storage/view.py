@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from coterie.storage.database import Database, Row
+from coterie.storage.history import write_history
 from coterie.storage.records import Intent, Message, MessageState
 from coterie.storage.vault import unseal
 
@@ -24,6 +26,8 @@ _MESSAGE: Final = (
     " position FROM message "
 )
 _WORD: Final = re.compile(r"\w+")
+_LAST: Final = (1 << 63) - 1
+_EXPORT_BATCH: Final = 1000
 
 
 class View:
@@ -111,15 +115,31 @@ class View:
         )
         return [_message(row) for row in reversed(rows)]
 
-    def all_messages(self, *, after: int = 0, limit: int = 1000) -> list[Message]:
-        """Messages of all conversations at positions above `after`, in order; erased ones are left out."""
-        rows = self._database.run(
-            _MESSAGE + "WHERE position > ? AND state <> ? ORDER BY position LIMIT ?",
-            after,
-            MessageState.ERASED,
-            limit,
-        )
-        return [_message(row) for row in rows]
+    def export_history(
+        self, path: str | Path, passphrase: str, *, conversation: bytes | None = None
+    ) -> int:
+        """Writes all messages, or a conversation's, to an encrypted file; gives their number.
+
+        The file has the format of docs/storage.md; `Transaction.import_history` reads it. Erased messages are left
+        out. Raises `StateError` if the file exists, `StorageError` if it cannot be written.
+        """
+        return write_history(Path(path), passphrase, self._every_message(conversation))
+
+    def _every_message(self, conversation: bytes | None) -> Iterator[Message]:
+        where = "WHERE position > ? AND state <> ? AND (conversation = ?3 OR ?3 IS NULL) "
+        position = -_LAST
+        while True:
+            rows = self._database.run(
+                _MESSAGE + where + "ORDER BY position LIMIT ?",
+                position,
+                MessageState.ERASED,
+                conversation,
+                _EXPORT_BATCH,
+            )
+            yield from map(_message, rows)
+            if len(rows) < _EXPORT_BATCH:
+                return
+            position = rows[-1][-1]
 
     def conversations(self) -> list[bytes]:
         """The conversations that have messages."""
@@ -175,9 +195,6 @@ class SpaceReader:
     def entries(self, exclude_prefixes: Iterable[bytes] = ()) -> dict[bytes, bytes]:
         """See `View.entries`."""
         return self._view.entries(self._space, exclude_prefixes)
-
-
-_LAST: Final = (1 << 63) - 1
 
 
 def after_prefix(prefix: bytes) -> bytes | None:
