@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -19,11 +20,15 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from coterie.apps.config import load
+from coterie.apps.serve import open_authentication
+from coterie.errors import ServiceError
 from coterie.transport.api import ServiceInfo
-from coterie.transport.as_api import RealmInfo
+from coterie.transport.as_api import Issued, RealmInfo
+from coterie.transport.authentication import AuthenticationClient
 from tests.installation import CONFIG, Installation
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -250,6 +255,95 @@ def test_a_database_of_a_newer_version_is_not_served(here: Installation) -> None
     database.execute("PRAGMA user_version = 99")
     database.close()
     assert "newer version" in here.fails("serve")
+
+
+def test_without_the_extra_the_command_says_what_to_install(here: Installation) -> None:
+    hide = (
+        "import importlib.util as u, sys; find = u.find_spec; "
+        "u.find_spec = lambda name, *a: None if name == 'uvicorn' else find(name, *a); "
+        "from coterie.apps.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", hide, "serve"],
+        capture_output=True,
+        text=True,
+        env=here.environment,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "pip install 'coterie[serve]'" in done.stderr
+
+
+# -- SIGKILL
+
+
+class _Key:
+    def __init__(self) -> None:
+        self.private = ed25519.Ed25519PrivateKey.generate()
+        self.signature_key = self.private.public_key().public_bytes_raw()
+
+    def sign(self, content: bytes) -> bytes:
+        return self.private.sign(content)
+
+
+async def _enrol_until_killed(
+    url: str, codes: list[str], keys: list[_Key], process: subprocess.Popen[str], kill_after: int
+) -> list[Issued | None]:
+    """The answers, None where there was none; the server is killed after so many, while others are under way."""
+    done = 0
+
+    async def enrol(client: AuthenticationClient, i: int) -> Issued | None:
+        nonlocal done
+        try:
+            issued = await client.enrol(keys[i], f"user{i}", codes[i])
+        except ServiceError:
+            return None
+        done += 1
+        if done == kill_after:
+            process.kill()
+        return issued
+
+    async with httpx.AsyncClient() as http:
+        client = _client(http, url)
+        return await asyncio.gather(*(enrol(client, i) for i in range(len(codes))))
+
+
+def _client(http: httpx.AsyncClient, url: str) -> AuthenticationClient:
+    return AuthenticationClient(
+        http, f"{url}/authentication", "example.org", clock=lambda: int(time.time())
+    )
+
+
+def test_an_answered_enrolment_outlasts_sigkill_and_an_unanswered_one_is_all_or_nothing(
+    here: Installation,
+) -> None:
+    Installation(
+        here.home, CONFIG + "[authentication]\nenrolments_burst = 1000\nrequests_burst = 1000\n"
+    )
+    users = range(40)
+    service = open_authentication(load(here.config))
+    codes = [service.add_user(f"user{i}").code.decode() for i in users]
+    keys = [_Key() for _ in users]
+    answers: dict[int, Issued] = {}
+    for kill_after in (2, 11, 23):
+        with here.serving() as (url, process):
+            got = asyncio.run(_enrol_until_killed(url, codes, keys, process, kill_after))
+        assert None in got, "the server was not killed in the middle"
+        for i, issued in enumerate(got):
+            if issued is not None:
+                assert answers.setdefault(i, issued) == issued
+
+    async def again(url: str) -> list[Issued]:
+        async with httpx.AsyncClient() as http:
+            client = _client(http, url)
+            return [await client.enrol(keys[i], f"user{i}", codes[i]) for i in users]
+
+    with here.serving() as (url, _):
+        final = asyncio.run(again(url))
+    assert answers
+    assert all(final[i] == issued for i, issued in answers.items())
+    assert all(len(service.devices_of(f"user{i}")) == 1 for i in users)
+    service.ledger.close()
 
 
 # -- what is deployed

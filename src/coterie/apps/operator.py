@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from coterie.errors import StateError
+from coterie.errors import StateError, UnsupportedError
 
 if TYPE_CHECKING:
     from coterie.apps.config import Config
@@ -34,10 +34,28 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 NameArgument = Annotated[str, typer.Argument(help="The user's name, without the realm.")]
 
 
-def _config(path: Path | None) -> Config:
+def _require_extra() -> None:
+    from importlib.util import find_spec
+
+    missing = [
+        name
+        for name in ("apsw", "httpx", "platformdirs", "starlette", "uvicorn")
+        if find_spec(name) is None
+    ]
+    if missing:
+        msg = f"the services need {', '.join(missing)}; install them with: pip install 'coterie[serve]'"
+        raise UnsupportedError(msg)
+
+
+def _load(path: Path | None) -> Config:
+    _require_extra()
     from coterie.apps.config import default_path, load
 
-    config = load(path if path is not None else default_path())
+    return load(path if path is not None else default_path())
+
+
+def _config(path: Path | None) -> Config:
+    config = _load(path)
     config.check()
     return config
 
@@ -77,10 +95,9 @@ def serve(
     """
     from dataclasses import replace
 
-    from coterie.apps.config import default_path, load
+    loaded = _load(config)
     from coterie.apps.serve import run
 
-    loaded = load(config if config is not None else default_path())
     if only is not None:
         loaded = replace(loaded, services=(only,))
     if listen is not None:
