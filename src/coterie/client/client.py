@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -36,7 +37,7 @@ from coterie.mls.secret import Secret
 from coterie.storage import Message, Profile, StorageKey
 from coterie.transport import api, as_api
 from coterie.transport.authentication import AuthenticationClient
-from coterie.transport.client import Connection, DeliveryClient
+from coterie.transport.client import Carrier, Connection, DeliveryClient
 from coterie.transport.http import HTTPCarrier
 
 STOCK = 20
@@ -48,6 +49,18 @@ AUTHENTICATION_PATH = "/authentication"
 
 def _now() -> int:
     return int(time.time())
+
+
+def _http() -> httpx.AsyncClient:
+    return httpx.AsyncClient(timeout=30, trust_env=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How a client reaches the services; other carriers are for tests and other transports."""
+
+    carrier: Callable[[str], Carrier] = HTTPCarrier
+    http: Callable[[], httpx.AsyncClient] = _http
 
 
 class GroupHandle:
@@ -150,15 +163,16 @@ class Client:
         *,
         clock: Callable[[], int] = _now,
         welcome_delay: float = 5.0,
+        network: Network = Network(),  # noqa: B008 - frozen
     ) -> None:
         """For `open`; use that."""
         self.vault = vault
         self._clock = clock
         self._server = server.rstrip("/")
         self._welcome_delay = welcome_delay
-        self._http = httpx.AsyncClient(timeout=30, trust_env=False)
-        self._delivery = DeliveryClient(HTTPCarrier(self._server))
-        self._inboxes = DeliveryClient(HTTPCarrier(self._server))
+        self._http = network.http()
+        self._delivery = DeliveryClient(network.carrier(self._server))
+        self._inboxes = DeliveryClient(network.carrier(self._server))
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._conversations: dict[str, Conversation] = {}
         self._tools: Tools | None = None
@@ -176,16 +190,20 @@ class Client:
         server: str = "",
         clock: Callable[[], int] = _now,
         welcome_delay: float = 5.0,
+        network: Network = Network(),  # noqa: B008 - frozen
+        durable: bool = True,
     ) -> AsyncIterator[Self]:
         """Opens (or makes) the profile at `path`; `server` is needed until the device is enrolled.
 
+        `clock` gives seconds since 1970; `welcome_delay` is in seconds; `durable=False` leaves out syncs, for tests.
+
         Raises `StorageError` where the profile is in use, damaged, or the key is wrong.
         """
-        with Profile.open(Path(path), key, create=True) as profile:
+        with Profile.open(Path(path), key, create=True, durable=durable) as profile:
             vault = Vault(profile)
             known = vault.identity()
             address = known.stored.server.decode() if known else server
-            client = cls(vault, address, clock=clock, welcome_delay=welcome_delay)
+            client = cls(vault, address, clock=clock, welcome_delay=welcome_delay, network=network)
             try:
                 yield client
             finally:

@@ -1,0 +1,205 @@
+"""What a client does for its user, over services in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from coterie.client.client import Client
+from coterie.client.events import (
+    Joined,
+    MembersAdded,
+    MessageReceived,
+    Problem,
+    RemovedFromGroup,
+    Renamed,
+)
+from coterie.errors import ServiceError, StateError
+from coterie.storage import MessageState
+from tests.client_world import REALM, World, texts, world
+
+
+async def _three(w: World) -> tuple[Client, Client, Client]:
+    alice, bob, carol = [await w.device(name) for name in ("alice", "bob", "carol")]
+    group = await alice.create_group("Friends")
+    await group.add("bob", f"carol@{REALM}")
+    await w.settle()
+    return alice, bob, carol
+
+
+def _same(*clients: Client) -> bool:
+    return len({c.groups()[0].epoch_authenticator for c in clients}) == 1
+
+
+def test_a_group_is_made_joined_and_written_to(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, carol = await _three(w)
+            assert _same(alice, bob, carol)
+            assert alice.groups()[0].members() == {
+                f"{n}@{REALM}": 1 for n in ("alice", "bob", "carol")
+            }
+            await bob.groups()[0].send("hello")
+            told = await w.settle()
+            for label in ("alice", "carol"):
+                received = [e for e in told[label] if isinstance(e, MessageReceived)]
+                assert [(e.sender, e.text) for e in received] == [(f"bob@{REALM}", "hello")]
+            assert bob.groups()[0].history()[0].state == MessageState.SENT
+
+    asyncio.run(story())
+
+
+def test_who_joins_is_told_and_reads_nothing_from_before(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice = await w.device("alice")
+            bob = await w.device("bob")
+            group = await alice.create_group("Friends")
+            await group.send("before bob came")
+            await group.add("bob")
+            told = await w.settle()
+            assert any(isinstance(e, Joined) and e.name == "Friends" for e in told["bob"])
+            assert texts(bob) == []
+
+    asyncio.run(story())
+
+
+def test_a_removed_device_is_told_and_reads_nothing_more(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, carol = await _three(w)
+            await alice.groups()[0].remove("carol")
+            await alice.groups()[0].send("without carol")
+            told = await w.settle()
+            assert any(isinstance(e, RemovedFromGroup) for e in told["carol"])
+            assert texts(carol) == []
+            assert texts(bob) == ["without carol"]
+            with pytest.raises(StateError, match="not in the group"):
+                await carol.groups()[0].send("hello?")
+
+    asyncio.run(story())
+
+
+def test_only_administrators_add_and_remove(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            _, bob, carol = await _three(w)
+            await w.device("dave")
+            await bob.groups()[0].add("dave")
+            await bob.groups()[0].remove("carol")
+            problems = [e.what for e in bob.pending_events() if isinstance(e, Problem)]
+            assert len(problems) == 2
+            assert all("may not" in what for what in problems)
+            await w.settle()
+            assert f"carol@{REALM}" in bob.groups()[0].members()
+            assert carol.groups()[0].status == "active"
+
+    asyncio.run(story())
+
+
+def test_a_group_is_renamed_for_everybody(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, _ = await _three(w)
+            await bob.groups()[0].rename("Best friends")
+            told = await w.settle()
+            assert any(isinstance(e, Renamed) for e in told["carol"])
+            assert alice.group("Best friends").name == "Best friends"
+
+    asyncio.run(story())
+
+
+def test_who_leaves_is_removed_by_the_others(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            _, bob, carol = await _three(w)
+            await carol.groups()[0].leave()
+            await w.settle()
+            w.now += 60
+            await w.settle()
+            assert carol.groups()[0].status == "left"
+            assert f"carol@{REALM}" not in bob.groups()[0].members()
+
+    asyncio.run(story())
+
+
+def test_a_second_device_is_added_with_its_user(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, _ = await _three(w)
+            phone = await w.device("bob-phone", "bob")
+            await alice.groups()[0].add("bob")
+            told = await w.settle()
+            assert any(isinstance(e, MembersAdded) for e in told["bob"])
+            assert alice.groups()[0].members()[f"bob@{REALM}"] == 2
+            assert _same(alice, bob, phone)
+
+    asyncio.run(story())
+
+
+def test_what_is_wanted_while_the_service_is_away_happens_later(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, _ = await _three(w)
+            w.weather.lose_request = 1.0
+            await alice.groups()[0].send("one")
+            await alice.groups()[0].rename("Later")
+            await alice.groups()[0].send("two")
+            assert alice.groups()[0].waiting() == 3
+            with pytest.raises(ServiceError):
+                await alice.sync()
+            w.weather.lose_request = 0.0
+            await w.settle()
+            assert texts(bob) == ["one", "two"]
+            assert bob.groups()[0].name == "Later"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lost_requests_and_answers_lose_and_double_nothing(tmp_path: Path, seed: int) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            clients = await _three(w)
+            w.weather.random.seed(seed)
+            w.weather.lose_request = w.weather.lose_answer = 0.15
+            wanted: list[str] = []
+            for n in range(12):
+                client = clients[n % 3]
+                wanted.append(f"text {n}")
+                await client.groups()[0].send(wanted[-1])
+                if n % 4 == 0:
+                    await client.groups()[0].renew_keys()
+                for other in clients:
+                    try:
+                        await other.sync()
+                    except ServiceError:
+                        continue
+            w.weather.lose_request = w.weather.lose_answer = 0.0
+            await w.settle(rounds=4)
+            assert _same(*clients)
+            for client in clients:
+                assert sorted(texts(client)) == sorted(wanted)
+
+    asyncio.run(story())
+
+
+def test_a_client_that_is_opened_again_goes_on_where_it_was(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, _ = await _three(w)
+            await alice.groups()[0].send("to whom it may concern")
+            await w.open.aclose()
+            w.clients.clear()
+            for label in ("alice", "bob", "carol"):
+                w.clients[label] = await w.open.enter_async_context(w.profile(label))
+            await w.settle()
+            assert texts(w.clients["bob"]) == ["to whom it may concern"]
+            await w.clients["bob"].groups()[0].send("read")
+            await w.settle()
+            assert texts(w.clients["carol"]) == ["to whom it may concern", "read"]
+            del bob
+
+    asyncio.run(story())
