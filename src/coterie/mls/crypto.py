@@ -213,6 +213,19 @@ def _kdf_label(label: str, length: int) -> bytes:
     return length.to_bytes(2) + _opaque_label(label)
 
 
+@lru_cache(maxsize=1024)
+def _secret_label(label: str, length: int) -> bytes:
+    """KDFLabel with an empty context, and the number of HKDF-Expand's only block."""
+    return _kdf_label(label, length) + b"\0\x01"
+
+
+@lru_cache
+def _child_labels(length: int) -> tuple[bytes, bytes]:
+    """KDFLabels "tree" with "left" and "right" as contexts, and the number of HKDF-Expand's only block."""
+    label = _kdf_label("tree", length)
+    return label + encode_opaque(b"left") + b"\x01", label + encode_opaque(b"right") + b"\x01"
+
+
 def _labelled(label: str, content: bytes) -> bytes:
     """SignContent and EncryptContext (§5.1.2, §5.1.3), which have one shape."""
     return _opaque_label(label) + encode_opaque(content)
@@ -297,17 +310,25 @@ class Suite:
     def expand_with_label(self, secret: bytes, label: str, context: bytes, length: int) -> Secret:
         """ExpandWithLabel (§8)."""
         info = _kdf_label(label, length) + (encode_opaque(context) if context else b"\0")
+        if length <= self.hash_length:
+            return Secret(self._hmac(secret, info + b"\x01")[:length])
         return self.expand(secret, info, length)
 
     def derive_secret(self, secret: bytes, label: str) -> Secret:
         """DeriveSecret (§8), `hash_length` bytes."""
-        length = self.hash_length
-        return self.expand(secret, _kdf_label(label, length) + b"\0", length)
+        return Secret(self._hmac(secret, _secret_label(label, self.hash_length)))
 
     def derive_tree_secret(self, secret: bytes, label: str, generation: int, length: int) -> Secret:
         """DeriveTreeSecret (§9.1); the context is the generation as a uint32."""
-        info = _kdf_label(label, length) + b"\x04" + generation.to_bytes(4)
-        return self.expand(secret, info, length)
+        # No suite's keys or nonces are longer than its hash: HKDF-Expand is one block.
+        info = _kdf_label(label, length) + b"\x04" + generation.to_bytes(4) + b"\x01"
+        return Secret(self._hmac(secret, info)[:length])
+
+    def derive_children(self, secret: bytes) -> tuple[Secret, Secret]:
+        """The secrets of the left and the right child of a node of the secret tree (§9)."""
+        left, right = _child_labels(self.hash_length)
+        hmac = self._hmac
+        return Secret(hmac(secret, left)), Secret(hmac(secret, right))
 
     # References, §5.2
 

@@ -19,7 +19,7 @@ from coterie.mls.extension import (
     check_extension_list,
 )
 from coterie.mls.rules import Rule
-from coterie.mls.tls import Struct, Uint, When, encode_opaque
+from coterie.mls.tls import Interned, Struct, Uint, When, encode_opaque
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import (
     DEFAULT_EXTENSION_TYPES,
@@ -46,7 +46,7 @@ class LeafNode(Struct):
     encryption_key: bytes
     signature_key: bytes
     credential: Credential
-    capabilities: Capabilities
+    capabilities: Annotated[Capabilities, Interned()]
     leaf_node_source: LeafNodeSource
     lifetime: Annotated[Lifetime | None, When("leaf_node_source", LeafNodeSource.KEY_PACKAGE)]
     parent_hash: Annotated[bytes | None, When("leaf_node_source", LeafNodeSource.COMMIT)]

@@ -22,7 +22,7 @@ from coterie.mls.secret import Secret
 from coterie.mls.secret_tree import MessageKey, RatchetKind, SecretTree
 from coterie.mls.tls import GIVEN, Fixed, Given, Rest, Select, Struct, Uint, encode_opaque
 from coterie.mls.tree_math import LeafIndex
-from coterie.mls.types import ContentType, WireFormat
+from coterie.mls.types import ContentType, Sender, SenderType, WireFormat
 
 
 class PrivateMessageContent(Struct):
@@ -213,5 +213,13 @@ def _assemble(
             body,
         )
     )
-    content = FramedContent.decode(raw)
+    content = FramedContent.assembled(
+        raw,
+        message.group_id,
+        message.epoch,
+        Sender(SenderType.MEMBER, sender.leaf_index),
+        message.authenticated_data,
+        content_type,
+        inner.body,
+    )
     return AuthenticatedContent(WireFormat.MLS_PRIVATE_MESSAGE, content, inner.auth)

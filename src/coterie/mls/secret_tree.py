@@ -67,6 +67,17 @@ class StoredSkipped(Struct):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Descent:
+    """What is derived on the way from the lowest held secret above a leaf down to it."""
+
+    origin: NodeIndex
+    """The node from whose secret all of it was derived."""
+    siblings: dict[NodeIndex, Secret]
+    ratchets: tuple[Secret, Secret]
+    """The first secret of each ratchet, by `RatchetKind`."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class MessageKey:
     """The key and nonce of one generation, found but not consumed."""
 
@@ -79,6 +90,8 @@ class MessageKey:
     """The ratchet after it, None where a skipped key was found."""
     passed: tuple[tuple[int, Secret, Secret], ...]
     """Generation, key and nonce of what was skipped on the way."""
+    descent: Descent | None = None
+    """What was derived from the tree, where the leaf had no ratchet yet."""
 
     def __repr__(self) -> str:
         return f"MessageKey({self.leaf!r}, {self.kind.label}, generation {self.generation})"
@@ -124,11 +137,11 @@ class SecretTree:
 
         Raises `StateError` when the epoch's limit is reached.
         """
-        generation, secret = self._ratchet(leaf, kind)
+        generation, secret, descent = self._ratchet(leaf, kind)
         if generation >= self.limits.max_sent:
             msg = f"{generation} messages were sent in this epoch, which is its limit: commit first"
             raise StateError(msg)
-        found = self._step(leaf, kind, generation, secret, ())
+        found = self._step(leaf, kind, generation, secret, (), descent)
         self.consume(found, 0)
         return found
 
@@ -140,7 +153,7 @@ class SecretTree:
         skipped = self._skipped.get((leaf, kind, generation))
         if skipped is not None:
             return MessageKey(leaf, kind, generation, skipped[0], skipped[1], None, ())
-        present, secret = self._ratchet(leaf, kind)
+        present, secret, descent = self._ratchet(leaf, kind)
         if generation < present:
             msg = f"the key of generation {generation} of leaf {int(leaf)} is used or was given up"
             raise DecryptionError(msg, rule=Rule.GENERATION_USED)
@@ -155,7 +168,7 @@ class SecretTree:
         for step in range(present, generation):
             passed.append((step, *self._key_and_nonce(secret, step)))
             secret = suite.derive_tree_secret(secret, "secret", step, suite.hash_length)
-        return self._step(leaf, kind, generation, secret, tuple(passed))
+        return self._step(leaf, kind, generation, secret, tuple(passed), descent)
 
     def consume(self, found: MessageKey, now: int) -> None:
         """Gives up the key for good, and keeps those that were skipped on the way (§9.2)."""
@@ -164,7 +177,7 @@ class SecretTree:
             self._forget((*name, found.generation))
         else:
             if name not in self._ratchets:
-                self._settle(found.leaf)
+                self._settle(found.leaf, found.descent)
             self._ratchets[name] = found.advanced
             self._changed.add(_ratchet_name(name))
             for generation, key, nonce in found.passed:
@@ -192,11 +205,13 @@ class SecretTree:
         generation: int,
         secret: Secret,
         passed: tuple[tuple[int, Secret, Secret], ...],
+        descent: Descent | None,
     ) -> MessageKey:
         suite = self.suite
         key, nonce = self._key_and_nonce(secret, generation)
         after = suite.derive_tree_secret(secret, "secret", generation, suite.hash_length)
-        return MessageKey(leaf, kind, generation, key, nonce, (generation + 1, after), passed)
+        advanced = (generation + 1, after)
+        return MessageKey(leaf, kind, generation, key, nonce, advanced, passed, descent)
 
     def _key_and_nonce(self, secret: Secret, generation: int) -> tuple[Secret, Secret]:
         suite = self.suite
@@ -207,47 +222,48 @@ class SecretTree:
 
     # -- from the root to a leaf
 
-    def _ratchet(self, leaf: LeafIndex, kind: RatchetKind) -> tuple[int, Secret]:
+    def _ratchet(self, leaf: LeafIndex, kind: RatchetKind) -> tuple[int, Secret, Descent | None]:
         """The next generation of a ratchet and its secret, derived from the tree if need be; changes nothing."""
         held = self._ratchets.get((leaf, kind))
         if held is not None:
-            return held
-        secret = self._leaf_secret(leaf)[0]
-        suite = self.suite
-        return 0, suite.expand_with_label(secret, kind.label, b"", suite.hash_length)
+            return (*held, None)
+        descent = self._descend(leaf)
+        return 0, descent.ratchets[kind], descent
 
-    def _leaf_secret(self, leaf: LeafIndex) -> tuple[Secret, dict[NodeIndex, Secret]]:
-        level = 0
-        while level <= self._depth and node_at(level, leaf) not in self._nodes:
-            level += 1
-        if level > self._depth:
+    def _descend(self, leaf: LeafIndex) -> Descent:
+        suite, nodes = self.suite, self._nodes
+        level = next((n for n in range(self._depth + 1) if node_at(n, leaf) in nodes), None)
+        if level is None:
             msg = f"no secret of leaf {int(leaf)} is held in this epoch"
             raise DecryptionError(msg, rule=Rule.GENERATION_USED)
-        secret = self._nodes[node_at(level, leaf)]
+        origin = node_at(level, leaf)
+        secret = nodes[origin]
         siblings: dict[NodeIndex, Secret] = {}
-        length = self.suite.hash_length
         while level:
             level -= 1
-            on_right = leaf >> level & 1
-            left = self.suite.expand_with_label(secret, "tree", b"left", length)
-            right = self.suite.expand_with_label(secret, "tree", b"right", length)
-            siblings[node_at(level, (leaf >> level ^ 1) << level)] = left if on_right else right
-            secret = right if on_right else left
-        return secret, siblings
+            left, right = suite.derive_children(secret)
+            if leaf >> level & 1:
+                secret, sibling = right, left
+            else:
+                secret, sibling = left, right
+            siblings[node_at(level, (leaf >> level ^ 1) << level)] = sibling
+        handshake = suite.derive_secret(secret, "handshake")
+        application = suite.derive_secret(secret, "application")
+        return Descent(origin, siblings, (handshake, application))
 
-    def _settle(self, leaf: LeafIndex) -> None:
+    def _settle(self, leaf: LeafIndex, descent: Descent | None) -> None:
         """Replaces the secrets above a leaf by those beside its path and its two ratchets (§9.2)."""
-        secret, siblings = self._leaf_secret(leaf)
-        for level in range(self._depth + 1):
-            if self._nodes.pop(node_at(level, leaf), None) is not None:
-                self._changed.add(_node_name(node_at(level, leaf)))
-        for index, value in siblings.items():
+        if descent is None or descent.origin not in self._nodes:
+            # Another message came first and gave up what this was derived from.
+            descent = self._descend(leaf)
+        del self._nodes[descent.origin]
+        self._changed.add(_node_name(descent.origin))
+        for index, value in descent.siblings.items():
             self._nodes[index] = value
             self._changed.add(_node_name(index))
-        for each in RatchetKind:
-            value = self.suite.expand_with_label(secret, each.label, b"", self.suite.hash_length)
-            self._ratchets[(leaf, each)] = (0, value)
-            self._changed.add(_ratchet_name((leaf, each)))
+        for kind in RatchetKind:
+            self._ratchets[(leaf, kind)] = (0, descent.ratchets[kind])
+            self._changed.add(_ratchet_name((leaf, kind)))
 
     def _forget(self, name: SkippedName) -> None:
         del self._skipped[name]

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from coterie.mls.credential import Authenticator
 from coterie.mls.leaf_node import LeafNode
-from coterie.mls.ratchet_tree import NodeStore, RatchetTree, Subtree
+from coterie.mls.ratchet_tree import NodeStore, ParentNode, RatchetTree
 
 INDEX_PREFIX = b"i/"
 """Stored counters have this before their name; the value is decimal digits."""
@@ -45,9 +45,8 @@ def type_name(kind: bytes, value: int) -> bytes:
     return kind + int(value).to_bytes(2)
 
 
-def entries(node: Subtree, authenticator: Authenticator) -> Iterable[bytes]:
+def entries(content: LeafNode | ParentNode | None, authenticator: Authenticator) -> Iterable[bytes]:
     """The names under which a node of the tree counts."""
-    content = node.node
     if content is None:
         return
     yield encryption_key_name(content.encryption_key)
@@ -70,17 +69,43 @@ def changes_between(
     old: RatchetTree, new: RatchetTree, authenticator: Authenticator
 ) -> Counter[bytes]:
     """What must be added to the counters of `old` to have those of `new`; looks at what differs only."""
-    changes: Counter[bytes] = Counter()
-    gone = {(node.level, node.start): node for node in old.new_nodes(new)}
-    for node in new.new_nodes(old):
-        before = gone.get((node.level, node.start))
-        if before is not None and before.node is node.node:
-            del gone[(node.level, node.start)]
-            continue
-        changes.update(entries(node, authenticator))
-    for node in gone.values():
-        changes.subtract(entries(node, authenticator))
+    changes: dict[bytes, int] = {}
+    lost, gained = new.changes_since(old)
+    gone = {(node.level, node.start): node.node for node in lost}
+    for tree in gained:
+        before, after = gone.pop((tree.level, tree.start), None), tree.node
+        if before is not after:
+            _count_change(changes, before, after, authenticator)
+    for before in gone.values():
+        _count_change(changes, before, None, authenticator)
     return Counter({name: count for name, count in changes.items() if count})
+
+
+def _count_change(
+    changes: dict[bytes, int],
+    before: LeafNode | ParentNode | None,
+    after: LeafNode | ParentNode | None,
+    authenticator: Authenticator,
+) -> None:
+    """Counts what takes another node's place."""
+    if isinstance(before, LeafNode) and isinstance(after, LeafNode) and _same(before, after):
+        # A new key pair and nothing else: so it is in every Commit.
+        out: Iterable[bytes] = (encryption_key_name(before.encryption_key),)
+        into: Iterable[bytes] = (encryption_key_name(after.encryption_key),)
+    else:
+        out, into = entries(before, authenticator), entries(after, authenticator)
+    for name in out:
+        changes[name] = changes.get(name, 0) - 1
+    for name in into:
+        changes[name] = changes.get(name, 0) + 1
+
+
+def _same(a: LeafNode, b: LeafNode) -> bool:
+    return (
+        a.signature_key == b.signature_key
+        and a.credential == b.credential
+        and a.capabilities == b.capabilities
+    )
 
 
 class Counters(Protocol):
@@ -110,7 +135,7 @@ class TreeIndex:
         index = cls()
         counts: Counter[bytes] = Counter()
         for node in tree.new_nodes(None):
-            counts.update(entries(node, authenticator))
+            counts.update(entries(node.node, authenticator))
         index.apply(counts)
         return index
 

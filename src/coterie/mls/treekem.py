@@ -52,13 +52,13 @@ class PrivatePath:
         """The path in a new tree: new keys added, keys of nodes that are blank or changed dropped."""
         parents = {}
         for above, _ in tree.direct_path(self.leaf):
-            index, node = above.index, above.node
-            key = changed.get(index) or self.parents.get(index)
-            if (
-                key is not None
-                and isinstance(node, ParentNode)
-                and (index in changed or key.public == node.encryption_key)
-            ):
+            node, index = above.node, above.index
+            if isinstance(node, ParentNode):
+                key = changed.get(index)
+                if key is None:
+                    key = self.parents.get(index)
+                    if key is None or key.public != node.encryption_key:
+                        continue
                 parents[index] = key
         return PrivatePath(self.leaf, leaf_key or self.leaf_key, parents)
 

@@ -10,7 +10,7 @@ from coterie.mls.group_context import GroupContext, PreSharedKeyID
 from coterie.mls.ratchet_tree import HPKECiphertext
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
-from coterie.mls.tls import Struct, Uint, encode_opaque
+from coterie.mls.tls import Lazy, Struct, Uint, encode_opaque
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import CipherSuite
 
@@ -77,5 +77,5 @@ class Welcome(Struct):
     """§12.4.3.1."""
 
     cipher_suite: CipherSuite
-    secrets: tuple[EncryptedGroupSecrets, ...]
+    secrets: Annotated[tuple[EncryptedGroupSecrets, ...], Lazy()]
     encrypted_group_info: bytes

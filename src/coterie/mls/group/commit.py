@@ -410,8 +410,7 @@ def _follow_path(
     present: Epoch, staged: StagedPublic, update: UpdatePath, private: PrivatePath
 ) -> tuple[PrivatePath, Secret]:
     provisional = next_context(present.context, staged, present.context.confirmed_transcript_hash)
-    before = private.fitting(staged.tree, {})
     keys, commit_secret = open_path(
-        present.suite, before, staged.path, update, provisional.encode(), staged.new_leaves
+        present.suite, private, staged.path, update, provisional.encode(), staged.new_leaves
     )
-    return before.fitting(staged.tree, keys), commit_secret
+    return private.fitting(staged.tree, keys), commit_secret

@@ -708,7 +708,7 @@ class Group:
 
     def expire(self, now: int) -> None:
         """Gives up what is older than the limits allow: past epochs and skipped keys (§9.2)."""
-        self._keys.expire(self._epoch, now)
+        self._keys.expire(now)
 
     def _close(self, why: str) -> None:
         self._closed = why

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group.config import Limits
@@ -29,8 +29,8 @@ class MessageEpoch:
     sender_data_secret: Secret
     secret_tree: SecretTree
     ended: int | None = None
-    gone: tuple[tuple[int, int, bytes], ...] = ()
-    """Level, first leaf and hash of nodes that the next epoch's tree has not; they are dropped with this epoch."""
+    gone: tuple[bytes, ...] = ()
+    """The hashes of nodes that the next epoch's tree has not; they are dropped with this epoch."""
 
 
 class KeyRing:
@@ -42,6 +42,8 @@ class KeyRing:
         self._past: dict[int, MessageEpoch] = {}
         self._resumption: dict[int, Secret] = {epoch.number: epoch.secrets.resumption_psk}
         self._own: dict[bytes, tuple[ContentType, int]] = {}
+        self._doomed: dict[bytes, int] = {}
+        """The nodes that the store drops, with the past epoch with which they go."""
         self._puts: dict[bytes, bytes] = {}
         self._drops: set[bytes] = set()
         self._drop_prefixes: list[bytes] = []
@@ -89,11 +91,12 @@ class KeyRing:
 
     def advance(self, old: Epoch, new: Epoch, secret_tree: SecretTree, now: int) -> None:
         """The present epoch becomes a past one."""
-        gone = tuple(
-            (node.level, node.start, node.tree_hash(old.suite))
-            for node in old.tree.new_nodes(new.tree)
-        )
-        before = self._present
+        suite, before = old.suite, self._present
+        lost, gained = new.tree.changes_since(old.tree)
+        gone = tuple(node.tree_hash(suite) for node in lost)
+        for node in gained:
+            self._spare(node.tree_hash(suite))
+        self._doomed.update(dict.fromkeys(gone, before.context.epoch))
         past = MessageEpoch(
             before.context, before.tree, before.sender_data_secret, before.secret_tree, now, gone
         )
@@ -101,7 +104,16 @@ class KeyRing:
         self._puts[_past_key(before.context.epoch)] = _stored_past(past)
         self._present = _of(new, secret_tree)
         self._keep_psk(new)
-        self.expire(new, now)
+        self.expire(now)
+
+    def _spare(self, tree_hash: bytes) -> None:
+        """A node that an earlier epoch gave up stands in the tree again, and is kept when that epoch goes."""
+        number = self._doomed.pop(tree_hash, None)
+        if number is not None:
+            past = self._past[number]
+            past = replace(past, gone=tuple(h for h in past.gone if h != tree_hash))
+            self._past[number] = past
+            self._puts[_past_key(number)] = _stored_past(past)
 
     def _keep_psk(self, epoch: Epoch) -> None:
         number = epoch.number
@@ -112,22 +124,22 @@ class KeyRing:
             del self._resumption[oldest]
             self._drop(_psk_key(oldest))
 
-    def expire(self, present: Epoch, now: int) -> None:
+    def expire(self, now: int) -> None:
         """Gives up past epochs that are too many or too old, and skipped keys."""
         limits = self._limits
         for number in sorted(self._past):
             ended = self._past[number].ended
             too_old = bool(ended) and now - (ended or 0) > limits.max_past_age
             if len(self._past) > limits.max_past_epochs or too_old:
-                self._give_up(self._past.pop(number), present)
+                self._give_up(self._past.pop(number))
         for keys in (self._present, *self._past.values()):
             keys.secret_tree.evict(now)
 
-    def _give_up(self, past: MessageEpoch, present: Epoch) -> None:
+    def _give_up(self, past: MessageEpoch) -> None:
         number = past.context.epoch
-        trees = (present.tree, *(p.tree for p in self._past.values()))
-        for level, start, tree_hash in past.gone:
-            if not any(_has(tree, level, start, tree_hash) for tree in trees):
+        for tree_hash in past.gone:
+            if self._doomed.get(tree_hash) == number:
+                del self._doomed[tree_hash]
                 self._drop(NODE_PREFIX + tree_hash)
         self._drop(_past_key(number))
         prefixes = (b"s/%d/" % number, b"o/%d/" % number)
@@ -173,6 +185,8 @@ class KeyRing:
     ) -> None:
         """Takes over what was stored."""
         self._past = {keys.context.epoch: keys for keys in past}
+        for number, keys in self._past.items():
+            self._doomed.update(dict.fromkeys(keys.gone, number))
         self._resumption = resumption
         self._own = own
         self._puts.clear()
@@ -202,24 +216,10 @@ def _of(epoch: Epoch, secret_tree: SecretTree) -> MessageEpoch:
     return MessageEpoch(epoch.context, epoch.tree, epoch.secrets.sender_data_secret, secret_tree)
 
 
-def _has(tree: RatchetTree, level: int, start: int, tree_hash: bytes) -> bool:
-    if level > tree.root.level or start >= tree.leaf_count:
-        return False
-    return tree.root.at(level, start).tree_hash(tree.suite) == tree_hash
-
-
 def _stored_past(past: MessageEpoch) -> bytes:
-    gone = tuple(
-        level.to_bytes(1) + start.to_bytes(4) + tree_hash for level, start, tree_hash in past.gone
-    )
     return StoredPast(
-        past.context, stored_tree(past.tree), past.sender_data_secret, past.ended or 0, gone
+        past.context, stored_tree(past.tree), past.sender_data_secret, past.ended or 0, past.gone
     ).encode()
-
-
-def read_gone(entry: bytes) -> tuple[int, int, bytes]:
-    """Level, first leaf and hash of a node as `StoredPast` has it."""
-    return entry[0], int.from_bytes(entry[1:5]), entry[5:]
 
 
 def _past_key(epoch: int) -> bytes:

@@ -11,7 +11,7 @@ from coterie.mls.framing import MLSMessage, VerifiedContent, own_content
 from coterie.mls.group.commit import OwnUpdate
 from coterie.mls.group.config import Limits
 from coterie.mls.group.epoch import Epoch
-from coterie.mls.group.past import KeyRing, MessageEpoch, read_gone
+from coterie.mls.group.past import KeyRing, MessageEpoch
 from coterie.mls.group.pending import ProposalCache
 from coterie.mls.group.results import Delta, PendingCommit, StagedCommit
 from coterie.mls.group.state import (
@@ -204,7 +204,7 @@ def _load_past(
         stored.sender_data_secret,
         _load_secret_tree(tree, stored.context.epoch, entries, limits),
         stored.ended,
-        tuple(map(read_gone, stored.gone)),
+        stored.gone,
     )
 
 

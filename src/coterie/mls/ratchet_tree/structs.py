@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from coterie.mls.leaf_node import LeafNode
-from coterie.mls.tls import Select, Struct, Uint
+from coterie.mls.tls import Lazy, Select, Struct, Uint
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import NodeType
 
@@ -29,7 +29,7 @@ class UpdatePathNode(Struct):
     """§7.6."""
 
     encryption_key: bytes
-    encrypted_path_secret: tuple[HPKECiphertext, ...]
+    encrypted_path_secret: Annotated[tuple[HPKECiphertext, ...], Lazy()]
 
 
 class UpdatePath(Struct):

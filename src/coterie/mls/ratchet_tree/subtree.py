@@ -221,8 +221,8 @@ class Subtree:
     def at(self, level: int, leaf: int) -> Subtree:
         """The subtree at `level` above a leaf that is below this node."""
         tree = self
-        while tree.level > level:
-            tree = tree.left if leaf < tree.right_start else tree.right
+        for below in range(tree.level - 1, level - 1, -1):
+            tree = tree.right if leaf >> below & 1 else tree.left
         return tree
 
     def members_below(self) -> Iterator[tuple[LeafIndex, LeafNode]]:

@@ -8,15 +8,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import ReferenceType, ref
 
 from coterie.errors import DecodeError, RuleViolation
 from coterie.mls.crypto import Suite
 from coterie.mls.leaf_node import LeafNode
-from coterie.mls.ratchet_tree.structs import ParentHashInput, ParentNode
+from coterie.mls.ratchet_tree.structs import ParentNode
 from coterie.mls.ratchet_tree.subtree import NODE_PREFIX, NodeStore, StoredChild, Subtree
 from coterie.mls.rules import Rule
 from coterie.mls.tls import decode_varint, encode_opaque
 from coterie.mls.tree_math import LeafIndex, NodeIndex, tree_depth
+
+Nodes = tuple[Subtree, ...]
 
 MAX_LEAVES = 1 << 24
 """The largest tree that is read: 16,777,216 leaves."""
@@ -34,11 +37,12 @@ class PathNode:
 class RatchetTree:
     """A tree of members' leaves and of parents; immutable."""
 
-    __slots__ = ("root", "suite")
+    __slots__ = ("__weakref__", "_changes", "root", "suite")
 
     def __init__(self, suite: Suite, root: Subtree) -> None:
         self.suite = suite
         self.root = root
+        self._changes: tuple[ReferenceType[RatchetTree], Nodes, Nodes] | None = None
 
     @classmethod
     def of_one(cls, suite: Suite, leaf_node: LeafNode) -> RatchetTree:
@@ -100,13 +104,14 @@ class RatchetTree:
         """The nodes above a leaf, lowest first, each with its child on the copath."""
         path = []
         tree = self.root
-        while tree.level:
-            if leaf < tree.right_start:
-                path.append((tree, tree.right))
-                tree = tree.left
+        for level in range(tree.level - 1, -1, -1):
+            left, right = tree.left, tree.right
+            if leaf >> level & 1:
+                path.append((tree, left))
+                tree = right
             else:
-                path.append((tree, tree.left))
-                tree = tree.right
+                path.append((tree, right))
+                tree = left
         path.reverse()
         return path
 
@@ -182,9 +187,10 @@ class RatchetTree:
         nodes: dict[NodeIndex, ParentNode] = {}
         parent_hash = b""
         for place, key in zip(reversed(path), reversed(keys), strict=True):
-            nodes[place.index] = ParentNode(key, parent_hash, ())
+            fields = encode_opaque(key) + encode_opaque(parent_hash)
+            nodes[place.index] = ParentNode.assembled(fields + b"\0", key, parent_hash, ())
             parent_hash = self.suite.hash(
-                parent_hash_input(key, parent_hash, place.sibling.tree_hash(self.suite))
+                fields + encode_opaque(place.sibling.tree_hash(self.suite))
             )
         return nodes, parent_hash
 
@@ -206,10 +212,22 @@ class RatchetTree:
         _write(self.root, parts, last)
         return encode_opaque(b"".join(parts))
 
-    def new_nodes(self, old: RatchetTree | None) -> Iterator[Subtree]:
+    def new_nodes(self, old: RatchetTree | None) -> Iterable[Subtree]:
         """The nodes that this tree has and `old` has not; nothing is looked at below shared subtrees."""
-        known = [] if old is None else _roots(old.root, self.root)
-        yield from _difference(self.root, known)
+        return _difference(self.root, None) if old is None else self.changes_since(old)[1]
+
+    def changes_since(self, old: RatchetTree) -> tuple[Nodes, Nodes]:
+        """The nodes that `old` has and this tree has not, and the other way round.
+
+        What is indexed, kept and stored of a Commit depends on it, so the last answer is remembered.
+        """
+        known = self._changes
+        if known is not None and known[0]() is old:
+            return known[1:]
+        gone = tuple(_difference(old.root, _counterpart(self.root, old.root)))
+        new = tuple(_difference(self.root, _counterpart(old.root, self.root)))
+        self._changes = (ref(old), gone, new)
+        return gone, new
 
     def store_changes(self, old: RatchetTree | None) -> tuple[dict[bytes, bytes], set[bytes]]:
         """What a store that has `old` must add and may drop to have this tree: O(log n) after one commit."""
@@ -220,7 +238,7 @@ class RatchetTree:
         }
         if old is None:
             return puts, set()
-        drops = {NODE_PREFIX + tree.tree_hash(suite) for tree in old.new_nodes(self)}
+        drops = {NODE_PREFIX + tree.tree_hash(suite) for tree in self.changes_since(old)[0]}
         return puts, drops - puts.keys()
 
 
@@ -251,7 +269,7 @@ def ciphertext_position(
 
 def parent_hash_input(key: bytes, parent_hash: bytes, sibling_hash: bytes) -> bytes:
     """The encoding of ParentHashInput (§7.9)."""
-    return ParentHashInput(key, parent_hash, sibling_hash).encode()
+    return encode_opaque(key) + encode_opaque(parent_hash) + encode_opaque(sibling_hash)
 
 
 def count_below(leaves: Sequence[int], tree: Subtree) -> int:
@@ -308,18 +326,16 @@ def _write(tree: Subtree, parts: list[bytes], last: int) -> None:
         _write(tree.right, parts, last)
 
 
-def _roots(old: Subtree, new: Subtree) -> list[Subtree]:
-    """The parts of the old tree that lie where the new one does, whichever is larger."""
-    parts = []
-    while old.level > new.level:
-        old = old.left
-    parts.append(old)
-    return parts
+def _counterpart(other: Subtree, tree: Subtree) -> Subtree:
+    """The part of another tree that lies where this one does, whichever is larger."""
+    while other.level > tree.level:
+        other = other.left
+    return other
 
 
-def _difference(new: Subtree, known: list[Subtree]) -> Iterator[Subtree]:
+def _difference(new: Subtree, old: Subtree | None) -> Iterator[Subtree]:
     """The stored nodes of `new` that are not in the old subtree at the same place."""
-    stack: list[tuple[Subtree, Subtree | None]] = [(new, known[0] if known else None)]
+    stack: list[tuple[Subtree, Subtree | None]] = [(new, old)]
     while stack:
         tree, old = stack.pop()
         if tree is old or tree.is_blank or _same_stored(tree, old):
