@@ -49,10 +49,16 @@ class _Write(Generic[T]):
 
 
 def connect(path: str, *, vfs: str | None = None) -> Connection:
-    """Opens a connection with the settings that durability rests on."""
+    """Opens a connection with the settings that durability rests on.
+
+    `vfs` names another file system than the platform's, for crash tests; it need not have shared memory.
+    """
+    db: Connection | None = None
     try:
         db = apsw.Connection(path, vfs=vfs)
         db.set_busy_timeout(_BUSY_MILLISECONDS)
+        if vfs is not None:
+            db.execute("PRAGMA locking_mode=EXCLUSIVE")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA foreign_keys=ON")
@@ -60,6 +66,8 @@ def connect(path: str, *, vfs: str | None = None) -> Connection:
         db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         db.execute("PRAGMA cache_size=-65536")
     except apsw.Error as error:
+        if db is not None:
+            db.close()
         msg = f"the database {path} cannot be opened: {error}"
         raise StorageError(msg) from error
     return db
@@ -83,6 +91,21 @@ def migrate(db: Connection, schema: Schema) -> None:
         db.execute(f"PRAGMA user_version={newest}")
 
 
+def open_database(path: str, schema: Schema, *, vfs: str | None = None) -> Connection:
+    """Opens a database and brings its tables to the newest version; raises `StorageError`."""
+    db = connect(path, vfs=vfs)
+    try:
+        migrate(db, schema)
+    except apsw.Error as error:
+        db.close()
+        msg = f"the {schema.name} database {path} cannot be brought up to date: {error}"
+        raise StorageError(msg) from error
+    except StorageError:
+        db.close()
+        raise
+    return db
+
+
 class Store:
     """A database that one event loop reads and writes. `path` may be ":memory:" for tests (one connection then)."""
 
@@ -97,10 +120,10 @@ class Store:
         vfs: str | None = None,
     ) -> None:
         self._path, self._vfs = str(path), vfs
-        self._memory = self._path == ":memory:"
+        # Neither a database in memory nor one under an exclusive lock has a second connection.
+        self._alone = self._path == ":memory:" or vfs is not None
         self._queue_limit, self._batch_limit = queue_limit, batch_limit
-        self._db = connect(self._path, vfs=vfs)
-        migrate(self._db, schema)
+        self._db = open_database(self._path, schema, vfs=vfs)
         self._waiting: deque[_Write[Any]] = deque()
         self._busy = False
         self._idle = asyncio.Event()
@@ -139,7 +162,7 @@ class Store:
 
     async def read(self, function: Callable[[Connection], T]) -> T:
         """Runs a read on a connection of its own."""
-        if self._memory:
+        if self._alone:
             return await self.write(function)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._run_read, function)
@@ -165,7 +188,11 @@ class Store:
         self._committer.shutdown()
         self._readers.shutdown()
         for db in (*self._opened, self._db):
-            db.close()
+            try:
+                db.close()
+            except apsw.Error:
+                # The checkpoint at the end failed; what was committed is in the log and read from there next time.
+                db.close(force=True)
 
     # -- group commit
 

@@ -1,0 +1,13 @@
+# The Delivery Service: crashes and load. Machines differ: compare numbers of one machine only.
+
+.PHONY: crash
+crash: $(STAMP) ## crash the Delivery Service at every write and sync (CRASH_SEEDS, CRASH_KILLS)
+	COTERIE_CRASH_SEEDS=$(or $(CRASH_SEEDS),5) COTERIE_CRASH_KILLS=$(or $(CRASH_KILLS),30) \
+		$(BIN)/pytest -q tests/services/test_delivery_crash.py
+
+.PHONY: bench-delivery
+bench-delivery: $(STAMP) ## measure appends, fan-out, claims and restart of the Delivery Service
+	@$(PYTHON_BIN) -m bench.delivery_appends
+	@$(PYTHON_BIN) -m bench.delivery_fanout
+	@$(PYTHON_BIN) -m bench.delivery_claims
+	@$(PYTHON_BIN) -m bench.delivery_restart
