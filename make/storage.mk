@@ -1,0 +1,6 @@
+# Storage: the long runs.
+
+.PHONY: crash
+crash: $(STAMP) ## cut the power and kill processes under storage, at length
+	@COTERIE_CRASH=full $(BIN)/pytest -q -n auto tests/services/test_storage_crash.py $(PYTEST_ARGS)
+
