@@ -99,7 +99,8 @@ class Limiter:
             self._forget(now)
             bucket = self._buckets.setdefault(digest.digest(), _Bucket(now))
             longest = rate.burst * rate.interval
-            start = min(max(bucket.full_at, now), now + longest)
+            # At most a whole bucket is owed: a clock that is set back must lock nobody out.
+            start = bucket.full_at = min(max(bucket.full_at, now), now + longest)
             if start + rate.interval > now + longest + 1e-9:
                 return start + rate.interval - now - longest
             bucket.full_at = start + rate.interval

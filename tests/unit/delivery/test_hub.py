@@ -1,0 +1,201 @@
+"""Subscriptions over the in-process transport: order, gaps, wake-ups, what is not linked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coterie.delivery.limits import LOCAL, Limiter, client_address, requester_of
+from coterie.delivery.service import DeliveryService
+from coterie.delivery.settings import Rate, Settings
+from coterie.transport.api import (
+    ClientFrame,
+    ClientFrameType,
+    Delivery,
+    ErrorCode,
+    Subscribe,
+    TargetType,
+)
+from coterie.transport.client import DeliveryClient
+from coterie.transport.memory import MemoryCarrier
+from coterie.transport.refusal import Refused
+from tests.delivery_bench import UNLIMITED
+from tests.delivery_devices import identify_basic
+from tests.delivery_model import Clock, ModelEpoch, new_log
+
+
+@asynccontextmanager
+async def service_with(settings: Settings | None = None) -> AsyncIterator[DeliveryService]:
+    service = DeliveryService(
+        Ed25519PrivateKey.generate(),
+        identify_basic,
+        settings=settings or Settings(rates=UNLIMITED),
+        clock=Clock(),
+    )
+    try:
+        yield service
+    finally:
+        await service.close()
+
+
+def run(
+    test: Callable[[DeliveryClient], Awaitable[None]], settings: Settings | None = None
+) -> None:
+    async def main() -> None:
+        async with service_with(settings) as service:
+            await test(DeliveryClient(MemoryCarrier(service)))
+
+    asyncio.run(main())
+
+
+def frame(number: int, epoch: ModelEpoch, kind: Delivery = Delivery.CONTENT) -> ClientFrame:
+    request = Subscribe(number, kind, TargetType.LOG, log=epoch.target())
+    return ClientFrame(ClientFrameType.SUBSCRIBE, subscribe=request)
+
+
+def test_entries_appended_while_a_subscription_starts_come_once_and_in_order() -> None:
+    async def test(client: DeliveryClient) -> None:
+        epoch, create = new_log()
+        await client.create_log(create)
+        connection = await client.connect()
+
+        async def append() -> None:
+            for _ in range(200):
+                await client.append(epoch.message())
+
+        work = asyncio.ensure_future(append())
+        await asyncio.sleep(0)
+        await connection.send(frame(1, epoch))
+        got: list[int] = []
+        while len(got) < 200:
+            received = await asyncio.wait_for(connection.receive(), 5)
+            assert received.entries is not None
+            got += [e.receipt.number for e in received.entries.result.entries]
+        await work
+        assert got == list(range(1, 201))
+        await connection.close()
+
+    run(test)
+
+
+def test_a_subscription_number_is_used_once_at_a_time() -> None:
+    async def test(client: DeliveryClient) -> None:
+        epoch, create = new_log()
+        await client.create_log(create)
+        connection = await client.connect()
+        await connection.send(frame(1, epoch))
+        with pytest.raises(Refused, match="D-SUB-1"):
+            await connection.send(frame(1, epoch))
+        await connection.close()
+
+    run(test)
+
+
+def test_subscriptions_of_one_connection_are_limited() -> None:
+    async def test(client: DeliveryClient) -> None:
+        epoch, create = new_log()
+        await client.create_log(create)
+        connection = await client.connect()
+        await connection.send(frame(1, epoch))
+        await connection.send(frame(2, epoch))
+        with pytest.raises(Refused, match="D-TRA-4"):
+            await connection.send(frame(3, epoch))
+        await connection.close()
+
+    run(test, Settings(rates=UNLIMITED, max_subscriptions=2))
+
+
+def test_a_subscription_to_a_dropped_epoch_is_ended() -> None:
+    async def main() -> None:
+        async with service_with() as service:
+            client = DeliveryClient(MemoryCarrier(service))
+            epoch, create = new_log()
+            await client.create_log(create)
+            await client.append(epoch.bundle(epoch.child()))
+            clock = service.logs._clock
+            assert isinstance(clock, Clock)
+            clock.forward(31 * 86400)
+            await service.sweep()
+            connection = await client.connect()
+            await connection.send(frame(1, epoch))
+            ended = (await asyncio.wait_for(connection.receive(), 5)).ended
+            assert ended is not None
+            assert ended.failure.code is ErrorCode.GONE
+            await connection.close()
+
+    asyncio.run(main())
+
+
+def test_logs_made_by_one_requester_are_limited() -> None:
+    async def test(client: DeliveryClient) -> None:
+        await client.create_log(new_log()[1])
+        with pytest.raises(Refused, match="logs") as caught:
+            await client.create_log(new_log()[1])
+        assert caught.value.code is ErrorCode.RATE_LIMITED
+
+    run(test, Settings(rates=replace(UNLIMITED, logs=Rate(1, 60.0))))
+
+
+def test_metrics_name_no_log_epoch_or_user() -> None:
+    async def main() -> None:
+        async with service_with() as service:
+            client = DeliveryClient(MemoryCarrier(service))
+            epoch, create = new_log()
+            await client.create_log(create)
+            service.metrics.request("logs/append", "ok", 0.01)
+            text = service.metrics.text(service.gauges())
+            assert 'path="logs/append",outcome="ok"} 1' in text
+            for secret in (epoch.log_id, epoch.name):
+                assert secret.hex() not in text
+
+    asyncio.run(main())
+
+
+# -- who is charged
+
+
+def test_a_bucket_refills_with_time() -> None:
+    clock = Clock()
+    limiter = Limiter(replace(UNLIMITED, bundles=Rate(2, 10.0)), clock)
+    assert [limiter.allows("bundles", LOCAL) for _ in range(3)] == [True, True, False]
+    clock.forward(10)
+    assert [limiter.allows("bundles", LOCAL) for _ in range(2)] == [True, False]
+    clock.forward(1000)
+    assert [limiter.allows("bundles", LOCAL) for _ in range(3)] == [True, True, False]
+
+
+def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
+    clock = Clock()
+    limiter = Limiter(replace(UNLIMITED, bundles=Rate(2, 10.0)), clock)
+    assert limiter.allows("bundles", LOCAL)
+    clock.forward(-1_000_000)
+    limiter.allows("bundles", LOCAL)
+    clock.forward(20)
+    assert limiter.allows("bundles", LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8:0:ff::2", True),
+        ("2001:db8::1", "2001:db8:1::1", False),
+    ],
+)
+def test_a_requester_is_a_network_prefix(one: str, other: str, same: bool) -> None:
+    settings = Settings()
+    assert (requester_of(one, settings) == requester_of(other, settings)) is same
+
+
+def test_forwarded_addresses_are_believed_from_trusted_proxies_only() -> None:
+    settings = Settings(trusted_proxies=("10.0.0.1", "10.0.0.2"))
+    assert client_address("192.0.2.9", "198.51.100.1", settings) == "192.0.2.9"
+    assert client_address("10.0.0.1", "198.51.100.1", settings) == "198.51.100.1"
+    assert client_address("10.0.0.1", "6.6.6.6, 198.51.100.1, 10.0.0.2", settings) == "198.51.100.1"
+    assert client_address("10.0.0.1", None, settings) == "10.0.0.1"
