@@ -357,6 +357,8 @@ def _listening(config: Config) -> Iterator[socket.socket]:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address, family=family, backlog=2048)
+        # Accepted sockets inherit this; asyncio does not set it for them, and each answer would wait 40 ms.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         msg = f"cannot listen on {config.listen}: {error.strerror}"
         raise StateError(msg) from error
