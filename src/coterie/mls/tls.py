@@ -42,7 +42,7 @@ from coterie.errors import DecodeError
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
 
-JSON: TypeAlias = "None | bool | int | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | str | list[JSON] | dict[str, JSON] | None"
 
 MAX_VECTOR_LENGTH = (1 << 30) - 1
 _SHORT_HEADERS = tuple(bytes((n,)) for n in range(64))
@@ -114,6 +114,13 @@ def _bad_enum(name: str, value: int) -> DecodeError:
     return DecodeError(f"{name} has no value {value}", rule=Rule.ENUM_VALUE)
 
 
+def _of_length(value: bytes, length: int) -> bytes:
+    if len(value) != length:
+        msg = f"{len(value)} bytes where there must be {length}"
+        raise ValueError(msg)
+    return value
+
+
 class Uint8Enum(IntEnum):
     """A closed enum of one byte: other values do not decode."""
 
@@ -180,6 +187,7 @@ _RUNTIME = {
     "_bad_enum": _bad_enum,
     "_ends_early": _ends_early,
     "_header": encode_varint,
+    "_of_length": _of_length,
     "DecodeError": DecodeError,
 }
 
@@ -211,7 +219,7 @@ class Codec:
 class Uint(Codec):
     """An unsigned integer of `width` bytes, big-endian, as an int or a subclass of it."""
 
-    _formats = {1: "B", 2: "H", 4: "I", 8: "Q"}
+    _formats: ClassVar[dict[int, str]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
     def __init__(self, width: int, cast: type[int] = int) -> None:
         self.width = width
@@ -224,11 +232,11 @@ class Uint(Codec):
 
     def _read(self, gen: Gen, name: str, indent: int) -> str:
         if self.width == 1:
-            gen.add("if p >= e: raise _ends_early(%r)" % name, indent)
+            gen.add(f"if p >= e: raise _ends_early({name!r})", indent)
             gen.add("i = b[p]; p += 1", indent)
         else:
             unpack = gen.bind(self.packer.unpack_from, "unpack")
-            gen.add("if p + %d > e: raise _ends_early(%r)" % (self.width, name), indent)
+            gen.add(f"if p + {self.width} > e: raise _ends_early({name!r})", indent)
             gen.add(f"i = {unpack}(b, p)[0]; p += {self.width}", indent)
         return "i"
 
@@ -303,7 +311,8 @@ class Enumerated(Uint):
 
 def json_name(name: str) -> str:
     """How the RFC writes the name of an enum's value: suites as they are, all else in lower case."""
-    return name if name.startswith("MLS_") else name.lower()
+    is_suite = name.startswith("MLS_") and name[4:7].isdigit()
+    return name if is_suite else name.lower()
 
 
 class Opaque(Codec):
@@ -354,7 +363,11 @@ class Fixed(Opaque):
 
     def encode_source(self, gen: Gen, value: str, indent: int) -> None:
         """See Codec."""
-        gen.add(f"w({value})", indent)
+        gen.add(f"w(_of_length({value}, {self.length}))", indent)
+
+    def from_json(self, value: JSON) -> bytes:
+        """See Codec."""
+        return _of_length(super().from_json(value), self.length)
 
     def presentation(self, name: str) -> str:
         """See Codec."""
@@ -492,9 +505,9 @@ class Nested(Codec):
         """An object with a key for each field."""
         return value.to_json()
 
-    def from_json(self, value: JSON) -> Struct:
+    def from_json(self, value: JSON, given: Any = None) -> Struct:  # noqa: ANN401 - see Given
         """See Codec."""
-        return self.cls.from_json(value)
+        return self.cls.from_json(value, given)
 
     def presentation(self, name: str) -> str:
         """See Codec."""
@@ -838,7 +851,7 @@ class Struct(metaclass=StructMeta):
     def encode(self, given: Any = None) -> bytes:  # noqa: ANN401 - see Given
         """The encoding: the very bytes it was decoded from, or new ones.
 
-        Raises ValueError for a field out of its range.
+        Raises ValueError for a field that is out of its range, of another type, or missing.
         """
         raw = self._raw
         if type(raw) is bytes:
@@ -846,8 +859,8 @@ class Struct(metaclass=StructMeta):
         if raw is None:
             try:
                 raw = self._build(given)
-            except struct.error as error:
-                msg = f"{type(self).__name__} has a field out of range: {error}"
+            except (struct.error, TypeError, AttributeError) as error:
+                msg = f"{type(self).__name__} has a field out of range or of another type: {error}"
                 raise ValueError(msg) from None
         else:
             raw = raw[0][raw[1] : raw[2]]
@@ -902,21 +915,34 @@ class Struct(metaclass=StructMeta):
         if unknown:
             msg = f"unknown fields {sorted(unknown)}"
             raise ValueError(msg)
-        values: dict[str, Any] = {}
+        values: dict[str, Any] = {GIVEN: given}
         for field in cls._fields:
-            if field.name not in value:
-                if field.when is None:
-                    msg = f"field {field.name!r} is missing"
-                    raise ValueError(msg)
+            if not cls._expects(field, values, field.name in value):
                 values[field.name] = None
                 continue
             codec: Codec | None = field.codec
+            if isinstance(codec, Nested) and codec.given:
+                inner = _selector(values, codec.given)
+                values[field.name] = codec.from_json(value[field.name], inner)
+                continue
             if isinstance(codec, Select):
-                first, _, rest = codec.path.partition(".")
-                selector = given if first == GIVEN else values[first]
-                codec = codec.case(attrgetter(rest)(selector) if rest else selector)
+                codec = codec.case(_selector(values, codec.path))
             values[field.name] = None if codec is None else codec.from_json(value[field.name])
+        del values[GIVEN]
         return values
+
+    @classmethod
+    def _expects(cls, field: Field, values: dict[str, Any], present: bool) -> bool:  # noqa: FBT001
+        """Whether JSON must have the field; ValueError where that is not what `present` says."""
+        expected = True
+        if field.when is not None:
+            selector = _selector(values, field.when.path)
+            # A struct that selects by what stands outside may be read without that being known.
+            expected = present if selector is None else selector in field.when.values
+        if expected != present:
+            msg = f"field {field.name!r} is {'missing' if expected else 'not part of this case'}"
+            raise ValueError(msg)
+        return expected
 
     def __setattr__(self, name: str, value: object) -> None:
         msg = f"{type(self).__name__} is immutable; use replace({name}=...)"
@@ -945,6 +971,12 @@ class Struct(metaclass=StructMeta):
             if field.when is None or getattr(self, field.name) is not None
         )
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _selector(values: dict[str, Any], path: str) -> Any:  # noqa: ANN401 - any enum
+    """The value at a path that starts with the name of a field that was read already."""
+    first, _, rest = path.partition(".")
+    return attrgetter(rest)(values[first]) if rest else values[first]
 
 
 def _show(value: Any) -> str:  # noqa: ANN401 - anything a field can hold
