@@ -163,7 +163,7 @@ class Client:
         *,
         clock: Callable[[], int] = _now,
         welcome_delay: float = 5.0,
-        network: Network = Network(),  # noqa: B008 - frozen
+        network: Network = Network(),
     ) -> None:
         """For `open`; use that."""
         self.vault = vault
@@ -190,7 +190,7 @@ class Client:
         server: str = "",
         clock: Callable[[], int] = _now,
         welcome_delay: float = 5.0,
-        network: Network = Network(),  # noqa: B008 - frozen
+        network: Network = Network(),
         durable: bool = True,
     ) -> AsyncIterator[Self]:
         """Opens (or makes) the profile at `path`; `server` is needed until the device is enrolled.
@@ -552,12 +552,16 @@ class Client:
             msg = "the invitation names another log than the group's"
             raise StateError(msg, rule="D-INB-7")
         conversation = group.group_id.hex()
-        handle = Conversation(self.tools, conversation, line)
+        handle = self._conversations.get(conversation) or Conversation(self.tools, conversation)
+        handle.enter(line)
         name = handle.profile.name
         inviter = group.member(_inviter(group))
         with self.vault.step() as step:
+            step.begin_again(conversation)
             step.begin(conversation, StoredConversation(name, b"active", b"", self._clock()))
+            step.set_status(conversation, "active")
             step.save_line(conversation, line)
+            step.add_box(conversation, line.state.epoch, bytes(line.keys.box_seed))
             if not package.last_resort:
                 step.remove_package(package.reference)
             step.set_inbox_cursor(number + 1)

@@ -10,6 +10,7 @@ import secrets
 from typing import Annotated, NoReturn, Protocol
 
 from coterie.errors import DecodeError, RuleViolation
+from coterie.mls.credential import Credential
 from coterie.mls.extension import Extension
 from coterie.mls.group_context import GroupContext
 from coterie.mls.proposal import Add, GroupContextExtensions, Remove
@@ -101,6 +102,9 @@ class UserOf(Protocol):
     def user_of(self, tree: RatchetTree, leaf: int) -> str:
         """`name@realm` of the member at a leaf."""
 
+    def client_id(self, credential: Credential) -> bytes:
+        """What all credentials of one device share."""
+
 
 class ProfileRules:
     """Judges Commits by the group's profile and binding, alike for every member (D-VAL-5)."""
@@ -119,6 +123,7 @@ class ProfileRules:
         if committer is None:
             self._refuse("external-commit", "this group takes no external Commits")
         profile = read_profile(before.extensions)
+        returning = self._returning(tree, proposals)
         for entry in proposals.all:
             leaf = entry.sender.leaf_index
             if leaf is None:
@@ -127,13 +132,28 @@ class ProfileRules:
             content = entry.proposal.content
             admin = profile.is_admin(user)
             if isinstance(content, Add) and profile.may_add == WhoMay.ADMINS and not admin:
-                self._refuse("may-add", f"{user} may not add members")
+                client = self._names.client_id(content.key_package.leaf_node.credential)
+                if client not in returning:
+                    self._refuse("may-add", f"{user} may not add members")
             if isinstance(content, Remove):
                 own = self._names.user_of(tree, content.removed) == user
-                if profile.may_remove == WhoMay.ADMINS and not admin and not own:
+                back = self._client(tree, content.removed) in returning
+                if profile.may_remove == WhoMay.ADMINS and not (admin or own or back):
                     self._refuse("may-remove", f"{user} may not remove members")
             if isinstance(content, GroupContextExtensions):
                 self._check_extensions(before, content.extensions, profile, user, admin=admin)
+
+    def _client(self, tree: RatchetTree, leaf: int) -> bytes | None:
+        node = tree.leaf(leaf)
+        return None if node is None else self._names.client_id(node.credential)
+
+    def _returning(self, tree: RatchetTree, proposals: ProposalList) -> set[bytes]:
+        """Clients that are removed and added by the same Commit: coming back needs no right (D-BOX-7)."""
+        added = {
+            self._names.client_id(add.key_package.leaf_node.credential) for add, _ in proposals.adds
+        }
+        removed = {self._client(tree, leaf) for leaf in proposals.removes}
+        return {client for client in added if client in removed}
 
     def _check_extensions(
         self,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coterie.client import events
+from coterie.client.box import open_request, return_request
 from coterie.client.content import (
     BINDING_EXTENSION,
     PROFILE_EXTENSION,
@@ -47,6 +48,8 @@ from coterie.transport import api
 from coterie.transport.client import DeliveryClient
 from coterie.transport.refusal import Refused
 
+ASK_AGAIN = 24 * 3600
+"""Seconds after which a device that asked to be added again asks once more (D-BOX-8)."""
 MAX_ATTEMPTS = 20
 """How often a lost race is run again before the user is told."""
 _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.ErrorCode.EPOCH_CLOSED})
@@ -77,12 +80,17 @@ class Tools:
 class Conversation:
     """A group that this device is in, or was."""
 
-    def __init__(self, tools: Tools, conversation_id: str, line: Line | None = None) -> None:
+    def __init__(self, tools: Tools, conversation_id: str) -> None:
         self._tools = tools
         self.id = conversation_id
-        self._line = line
+        self._line: Line | None = None
         self._lock = asyncio.Lock()
         self._proposals_since: int | None = None
+
+    def enter(self, line: Line) -> None:
+        """Takes the place in the log that a Welcome gave; the caller stores it."""
+        self._line = line
+        self._proposals_since = None
 
     # -- what it is
 
@@ -157,7 +165,9 @@ class Conversation:
         async with self._lock:
             try:
                 await self._catch_up()
+                await self._read_box()
                 await self._carry_out()
+                await self._ask_to_return()
             except BaseException:
                 self._line = None
                 raise
@@ -324,6 +334,7 @@ class Conversation:
             step.add_intent(self.id, Intent(IntentKind.CORRECT, b"", sealed=outcome.correct))
         if commit.removes_self:
             return [events.RemovedFromGroup(self.id, self._name_of(commit))]
+        step.add_box(self.id, line.state.epoch, bytes(line.keys.box_seed))
         name = read_profile(self.group.context.extensions).name.decode(errors="replace")
         step.set_name(self.id, name)
         return self._tell(commit, name)
@@ -346,6 +357,86 @@ class Conversation:
         if not contents:
             told.append(events.KeysRenewed(self.id, by))
         return told
+
+    # -- coming back
+
+    async def _ask_to_return(self) -> None:
+        """Asks in the box of the last epoch that this device can name to be added again (D-BOX-8)."""
+        tools = self._tools
+        if tools.vault.status(self.id) != "stuck":
+            return
+        asked = tools.vault.requested_at(self.id)
+        if asked is not None and tools.clock() - asked < ASK_AGAIN:
+            return
+        line, identity = self.line, tools.identity
+        package = identity.new_package(tools.clock())
+        ticket = secrets.token_bytes(32)
+        with tools.vault.step() as step:
+            step.add_package(package)
+        await tools.inboxes.mint_tickets(
+            api.MintTickets(
+                identity.stored.inbox_id,
+                bytes(identity.stored.inbox_token),
+                (api.sha256(ticket),),
+            )
+        )
+        await tools.delivery.post_request(return_request(line, package, ticket))
+        with tools.vault.step() as step:
+            step.set_requested(self.id, package.reference, tools.clock())
+
+    async def _read_box(self) -> None:
+        """Reads what was asked in the boxes of this epoch and of those before, and answers it (D-BOX-3, D-BOX-7)."""
+        if not self.is_active:
+            return
+        line, vault = self.line, self._tools.vault
+        cursor = vault.box_cursor(self.id)
+        result = await self._tools.delivery.read_box(
+            api.ReadBox(line.binding.log_id, line.state.epoch, bytes(line.keys.read_token), cursor)
+        )
+        if not result.items:
+            return
+        boxes = {line.state.epoch: bytes(line.keys.box_seed), **vault.boxes(self.id)}
+        with vault.step() as step:
+            for item in result.items:
+                request = open_request(line, boxes.get(item.epoch), item)
+                if request is None or request.kind != api.RequestKind.RETURN:
+                    self._tools.count("requests passed over")
+                    continue
+                replaced = request.replaced
+                if replaced is None or not self._fits(line, request, replaced):
+                    self._tools.count("requests passed over")
+                    continue
+                claimed = ClaimedPackage(request.key_package, request.ticket)
+                step.add_intent(self.id, Intent(IntentKind.READD, replaced.encode(), (claimed,)))
+            step.set_box_cursor(self.id, result.next_number)
+
+    def _fits(self, line: Line, request: api.RequestContent, replaced: api.Replaced) -> bool:
+        """Whether who asks is the member whose leaf it names, and the leaf is still that one."""
+        leaf = line.group.tree.leaf(replaced.leaf_index)
+        if leaf is None or api.sha256(leaf.encode()) != replaced.leaf_node_hash:
+            return False
+        if replaced.leaf_index == line.group.own_leaf:
+            return False
+        authenticator = self._tools.config.authenticator
+        try:
+            package = read_key_package(request.key_package)
+            package.validate(line.group.suite, authenticator, now=self._tools.clock())
+            new = authenticator.client_id(package.leaf_node.credential)
+        except CoterieError:
+            return False
+        return new == authenticator.client_id(leaf.credential)
+
+    def _readd(self, intent: Intent) -> list[Proposal] | None:
+        """Remove and Add of one client in one Commit; nothing where the leaf is another by now."""
+        replaced = api.Replaced.decode(intent.argument)
+        leaf = self.group.tree.leaf(replaced.leaf_index)
+        if leaf is None or api.sha256(leaf.encode()) != replaced.leaf_node_hash:
+            return None
+        package = read_key_package(intent.claimed[0].key_package)
+        return [
+            Proposal.of(Remove(LeafIndex(replaced.leaf_index))),
+            Proposal.of(Add(package)),
+        ]
 
     # -- carrying out
 
@@ -509,6 +600,8 @@ class Conversation:
                 if intent.kind == IntentKind.CHANGE_RULES:
                     profile = GroupProfile.decode(intent.argument)
                 return None if profile == self.profile else [self._extensions(profile)]
+            case IntentKind.READD:
+                return self._readd(intent)
             case IntentKind.COMMIT_PENDING:
                 return [] if self.group.pending_proposals else None
             case _:

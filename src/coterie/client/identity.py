@@ -138,6 +138,10 @@ class Identity:
             raise VerificationError(msg)
         return self.user_of_credential(node.credential)
 
+    def client_id(self, credential: Credential) -> bytes:
+        """What all credentials of one device share."""
+        return self.issuer.client_id(credential)
+
     @staticmethod
     def user_of_credential(credential: Credential) -> str:
         """`name@realm` that a credential names."""

@@ -25,6 +25,7 @@ class IntentKind(Uint8Enum):
     WELCOME = 8
     CORRECT = 9
     CHANGE_RULES = 10
+    READD = 11
 
 
 COMMITS = frozenset(
@@ -35,6 +36,7 @@ COMMITS = frozenset(
         IntentKind.RENEW,
         IntentKind.COMMIT_PENDING,
         IntentKind.CHANGE_RULES,
+        IntentKind.READD,
     }
 )
 """Intents that end the epoch."""

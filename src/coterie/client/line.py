@@ -295,6 +295,9 @@ class Line:
         except Evidence:
             raise
         except CoterieError as error:
+            if error.rule == Rule.OWN_MESSAGE_UNKNOWN:
+                # Signed with this device's key and not remembered: the profile is a copy that fell behind (D-BOX-8).
+                return Stuck(number, "this profile was restored from a copy")
             return Void(number, str(error), getattr(error, "leaf", None))
 
     def _check_head(self, head: api.Receipt, receipt: api.Receipt) -> None:

@@ -23,6 +23,9 @@ _LINES = "lines"
 _LAZY = (b"n/", b"i/")
 _IDENTITY = b"identity"
 _INBOX_CURSOR = b"inbox-cursor"
+_BOXES = "boxes"
+_BOX_CURSOR = b"box-cursor/"
+_REQUESTED = b"requested/"
 
 
 class StoredConversation(Struct):
@@ -79,6 +82,24 @@ class Step:
         self.save_group(conversation, line.group)
         self._tx.put(_LINES, conversation.encode(), line.state.encode())
 
+    def begin_again(self, conversation: str) -> None:
+        """Deletes what is left of an earlier membership, before the group is entered anew."""
+        self._tx.delete_space(_group_space(conversation))
+        for intent_id, intent in self.intents(conversation):
+            self._tx.update_intent(intent_id, payload=intent.waiting().encode())
+
+    def add_box(self, conversation: str, epoch: bytes, box: bytes) -> None:
+        """Keeps the seed of an epoch's request box (D-BOX-4)."""
+        self._tx.put(_BOXES, conversation.encode() + epoch, box)
+
+    def set_box_cursor(self, conversation: str, number: int) -> None:
+        """Up to where the boxes were read."""
+        self._tx.put(_CLIENT, _BOX_CURSOR + conversation.encode(), b"%d" % number)
+
+    def set_requested(self, conversation: str, package: bytes, now: int) -> None:
+        """Notes that this device asked to be added again."""
+        self._tx.put(_CLIENT, _REQUESTED + conversation.encode(), b"%d " % now + package)
+
     def end(self, conversation: str, line: Line) -> None:
         """The device is out: every key of the group goes, the history stays."""
         self._tx.apply(_group_space(conversation), line.group.save())
@@ -93,6 +114,8 @@ class Step:
         self.begin(
             conversation, entry.replace(status=status.encode(), why=why.encode(), create=None)
         )
+        if status == "active":
+            self._tx.delete(_CLIENT, _REQUESTED + conversation.encode())
 
     def set_name(self, conversation: str, name: str) -> None:
         """The group's present name."""
@@ -223,6 +246,20 @@ class Vault:
     def messages(self, conversation: str, limit: int) -> list[Message]:
         """The last texts, oldest first."""
         return self._view.messages(conversation.encode(), limit=limit)
+
+    def boxes(self, conversation: str) -> dict[bytes, bytes]:
+        """The seeds of request boxes, by epoch name."""
+        prefix = conversation.encode()
+        return {key[len(prefix) :]: value for key, value in self._view.scan(_BOXES, prefix)}
+
+    def box_cursor(self, conversation: str) -> int:
+        """From where the boxes are to be read."""
+        return int(self._view.get(_CLIENT, _BOX_CURSOR + conversation.encode()) or 0)
+
+    def requested_at(self, conversation: str) -> int | None:
+        """When this device asked to be added again, None where it did not."""
+        value = self._view.get(_CLIENT, _REQUESTED + conversation.encode())
+        return None if value is None else int(value.split(b" ", 1)[0])
 
     def load_group(self, conversation: str, config: Config) -> Group:
         """The group as it was stored."""

@@ -17,7 +17,7 @@ from coterie.client.events import (
     Renamed,
 )
 from coterie.errors import ServiceError, StateError
-from coterie.storage import MessageState
+from coterie.storage import MessageState, StorageKey
 from tests.client_world import REALM, World, texts, world
 
 
@@ -201,5 +201,52 @@ def test_a_client_that_is_opened_again_goes_on_where_it_was(tmp_path: Path) -> N
             await w.settle()
             assert texts(w.clients["carol"]) == ["to whom it may concern", "read"]
             del bob
+
+    asyncio.run(story())
+
+
+def test_a_profile_restored_from_a_copy_sends_nothing_and_is_added_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, _ = await _three(w)
+            w.clients.pop("bob")
+            bob.vault.profile.backup(tmp_path / "copy")
+            await bob.groups()[0].send("after the copy was made")
+            await w.settle()
+            async with Client.open(
+                tmp_path / "copy",
+                StorageKey.given(b"bob".ljust(32, b"\0")),
+                clock=w.clock,
+                welcome_delay=0.0,
+                network=w.network(),
+                durable=False,
+            ) as restored:
+                await restored.sync()
+                assert restored.groups()[0].status == "stuck"
+                w.clients["restored"] = restored
+                await w.settle(rounds=3)
+                assert restored.groups()[0].status == "active"
+                await restored.groups()[0].send("back")
+                await w.settle("alice", "carol", "restored")
+                assert texts(alice) == ["after the copy was made", "back"]
+                assert alice.groups()[0].members()[f"bob@{REALM}"] == 1
+                w.clients.pop("restored")
+
+    asyncio.run(story())
+
+
+def test_a_member_that_a_commit_left_behind_comes_back_by_itself(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, carol = await _three(w)
+            group = bob.groups()[0]
+            with bob.vault.step() as step:
+                step.set_status(group.id, "stuck", "a path secret did not open")
+            await w.settle(rounds=3)
+            assert group.status == "active"
+            assert _same(alice, bob, carol)
+            await group.send("here I am")
+            await w.settle()
+            assert texts(carol) == ["here I am"]
 
     asyncio.run(story())
