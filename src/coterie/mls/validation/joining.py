@@ -18,7 +18,6 @@ from coterie.mls.leaf_node import (
     check_contents,
     check_credential,
     check_lifetime,
-    check_required,
 )
 from coterie.mls.ratchet_tree import (
     RatchetTree,
@@ -58,7 +57,7 @@ def verify_tree(
     _check_unique(tree, index)
     required = context.required_capabilities()
     check_group_extensions(context.extensions, required, index, tree.member_count)
-    _check_leaves(tree, context, index, policy)
+    _check_leaves(tree, index, policy)
     _check_signatures(suite, tree, context, run)
     for _, leaf in tree.members():
         check_credential(leaf, policy.authenticator, now=None)
@@ -76,10 +75,8 @@ def _check_unique(tree: RatchetTree, index: TreeIndex) -> None:
         tree.suite.check_hpke_public_key(parent.node.encryption_key)  # type: ignore[union-attr]
 
 
-def _check_leaves(
-    tree: RatchetTree, context: GroupContext, index: TreeIndex, policy: Policy
-) -> None:
-    required, members = context.required_capabilities(), tree.member_count
+def _check_leaves(tree: RatchetTree, index: TreeIndex, policy: Policy) -> None:
+    members = tree.member_count
     in_use = index.credential_types_in_use()
     for kind in in_use:
         if index.count(type_name(b"c", kind)) != members:
@@ -87,7 +84,6 @@ def _check_leaves(
             raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_IN_USE)
     for _, leaf in tree.members():
         check_contents(leaf, tree.suite)
-        check_required(leaf, required)
         check_lifetime(leaf, now=None, max_lifetime=policy.max_lifetime)
 
 
