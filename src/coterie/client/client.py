@@ -45,6 +45,8 @@ STOCK = 20
 RETENTION = 30 * 24 * 3600
 """For how many seconds a group's log keeps its entries by default."""
 AUTHENTICATION_PATH = "/authentication"
+REVOCATION_AGE = 600
+"""For how many seconds a list of revoked certificates is taken without asking for a newer one."""
 
 
 def _now() -> int:
@@ -176,6 +178,7 @@ class Client:
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._conversations: dict[str, Conversation] = {}
         self._tools: Tools | None = None
+        self._revocations_at = 0
         identity = vault.identity()
         if identity is not None:
             self._begin(identity)
@@ -228,6 +231,7 @@ class Client:
             self._delivery,
             config,
             self._inboxes,
+            self.refresh_revocations,
             self._clock,
             self._queue.put_nowait,
             self._welcome_delay,
@@ -292,6 +296,7 @@ class Client:
             Secret(secrets.token_bytes(32)),
         )
         identity = Identity(stored)
+        identity.revocations.update(await service.revocation_list())
         identity.issuer.authenticate(identity.credential, key.public, now=self._clock())
         with self.vault.step() as step:
             step.save_identity(stored)
@@ -324,6 +329,34 @@ class Client:
         """Revokes a lost device of the same user."""
         service, key = self._own_service()
         await service.revoke(key, device)
+
+    async def refresh_revocations(self) -> None:
+        """Has a list of revoked certificates that is in force; raises `ServiceError` where none can be had."""
+        lists = self.identity.revocations
+        stored = self.vault.revocations()
+        if stored is not None and not lists.fresh(self._clock()):
+            lists.update(stored)
+        now = self._clock()
+        if lists.fresh(now) and now - self._revocations_at < REVOCATION_AGE:
+            return
+        service, _ = self._own_service()
+        newest = await service.revocation_list()
+        lists.update(newest)
+        self._revocations_at = now
+        with self.vault.step() as step:
+            step.save_revocations(newest)
+
+    async def renew_certificate(self) -> None:
+        """Asks for a new certificate for the same key, and brings it into every group."""
+        service, key = self._own_service()
+        issued = await service.renew(key)
+        stored = self.identity.stored.replace(chain=issued.chain)
+        with self.vault.step() as step:
+            step.save_identity(stored)
+        self._begin(Identity(stored))
+        for group in self.groups():
+            if group.status == "active":
+                self._conversations[group.id].want(Intent(IntentKind.RENEW, b""))
 
     async def publish(self) -> None:
         """Opens the inbox and brings the stock of key packages in the directory up to `STOCK` (D-DIR-7)."""
@@ -418,6 +451,8 @@ class Client:
 
         Raises `ServiceError` where the service is away; everything that is wanted stays stored.
         """
+        if self.identity.renewal_due(self._clock()):
+            await self.renew_certificate()
         await self._read_inbox()
         for name, conversation in list(self._conversations.items()):
             status = self.vault.status(name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from coterie.client import events
@@ -39,7 +39,7 @@ from coterie.client.line import (
     Void,
 )
 from coterie.client.vault import Step, Vault
-from coterie.errors import CoterieError, RuleViolation, ServiceError, StateError
+from coterie.errors import CoterieError, RuleViolation, ServiceError, StateError, VerificationError
 from coterie.mls.extension import Extension
 from coterie.mls.group import CommitOptions, Config, Group, StagedCommit
 from coterie.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
@@ -48,6 +48,7 @@ from coterie.transport import api
 from coterie.transport.client import DeliveryClient
 from coterie.transport.refusal import Refused
 
+HOUR = 3600
 ASK_AGAIN = 24 * 3600
 """Seconds after which a device that asked to be added again asks once more (D-BOX-8)."""
 MAX_ATTEMPTS = 20
@@ -66,6 +67,8 @@ class Tools:
     config: Config
     inboxes: DeliveryClient
     """The same service over connections that carry nothing about logs (D-INB-6)."""
+    refresh: Callable[[], Awaitable[None]]
+    """Fetches what decides about certificates now: the revocation list."""
     clock: Callable[[], int]
     emit: Callable[[events.Event], None]
     welcome_delay: float = 5.0
@@ -166,6 +169,7 @@ class Conversation:
             try:
                 await self._catch_up()
                 await self._read_box()
+                self._plan_renewal()
                 await self._carry_out()
                 await self._ask_to_return()
             except BaseException:
@@ -358,6 +362,22 @@ class Conversation:
             told.append(events.KeysRenewed(self.id, by))
         return told
 
+    def _plan_renewal(self) -> None:
+        """Replaces this device's keys some hours after it joined, and then about once a week."""
+        if not self.is_active:
+            return
+        now, due = self._tools.clock(), self._tools.vault.next_renewal(self.id)
+        joined = self._tools.vault.conversation(self.id).joined_at
+        if due is None:
+            due = joined + random.randint(HOUR, 24 * HOUR)  # noqa: S311 - a time, not a secret
+        elif now >= due:
+            self.want(Intent(IntentKind.RENEW, b""))
+            due = now + random.randint(6 * 24 * HOUR, 8 * 24 * HOUR)  # noqa: S311 - a time
+        else:
+            return
+        with self._tools.vault.step() as step:
+            step.set_next_renewal(self.id, due)
+
     # -- coming back
 
     async def _ask_to_return(self) -> None:
@@ -499,7 +519,7 @@ class Conversation:
                 raise
             await self._lost(intent_id, intent)
             return
-        except (RuleViolation, StateError) as error:
+        except (RuleViolation, StateError, VerificationError) as error:
             self._give_up(intent_id, error)
             return
         self._check_receipt(intent.sealed, appended.receipt)
@@ -551,6 +571,7 @@ class Conversation:
 
     async def _claim(self, intent_id: int, intent: Intent) -> Intent:
         """Claims a key package of every device of the users to add; stored, so that none is claimed twice."""
+        await self._tools.refresh()
         claimed: list[ClaimedPackage] = []
         for user in intent.argument.decode().split():
             result = await self._tools.inboxes.claim(
@@ -580,7 +601,12 @@ class Conversation:
         if line.group.pending_commit is not None:
             line.group.drop_pending()
         options = CommitOptions(members_per_welcome=1, external_pub=False)
-        pending = line.group.commit(proposals, now=self._tools.clock(), options=options)
+        pending = line.group.commit(
+            proposals,
+            now=self._tools.clock(),
+            options=options,
+            credential=self._tools.identity.credential,
+        )
         return line.bundle(pending)
 
     def _proposals(self, intent: Intent) -> list[Proposal] | None:

@@ -10,6 +10,8 @@ from coterie.client.content import EXTENSION_TYPES, INBOX_EXTENSION
 from coterie.errors import DecodeError, DecryptionError, StateError, VerificationError
 from coterie.identity.issuer import X509Issuer, presented_by
 from coterie.identity.names import UserId
+from coterie.identity.revocation import RevocationLists
+from coterie.identity.x509 import Anchor, load_certificate
 from coterie.mls.credential import Certificate, Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
 from coterie.mls.extension import Capabilities, Extension, capabilities
@@ -116,7 +118,9 @@ class Identity:
         self.suite = suite_of(stored.cipher_suite)
         self.signature_key = self.suite.load_signature_key(stored.signature_key)
         self.credential = Credential.x509(tuple(c.cert_data for c in stored.chain))
-        self.issuer = X509Issuer([c.cert_data for c in stored.anchors])
+        anchors = [c.cert_data for c in stored.anchors]
+        self.revocations = RevocationLists([Anchor(anchor).certificate for anchor in anchors])
+        self.issuer = X509Issuer(anchors, revocations=self.revocations)
 
     @property
     def user(self) -> str:
@@ -127,8 +131,9 @@ class Identity:
         """`name@realm` of a user who may be named without the realm; raises `StateError` for what is no name."""
         try:
             return str(UserId.parse(name, default_realm=self.stored.realm.decode()))
-        except ValueError as error:
-            raise StateError(str(error)) from error
+        except DecodeError as error:
+            msg = f"{name!r} is no user's name: {error.args[0]}"
+            raise StateError(msg) from error
 
     def user_of(self, tree: RatchetTree, leaf: int) -> str:
         """`name@realm` of the member at a leaf; raises `VerificationError` where its credential names nobody."""
@@ -146,6 +151,13 @@ class Identity:
     def user_of_credential(credential: Credential) -> str:
         """`name@realm` that a credential names."""
         return str(presented_by(credential).user)
+
+    def renewal_due(self, now: int) -> bool:
+        """Whether two thirds of the certificate's lifetime are over."""
+        certificate = load_certificate(self.stored.chain[0].cert_data)
+        start = certificate.not_valid_before_utc.timestamp()
+        end = certificate.not_valid_after_utc.timestamp()
+        return now >= start + (end - start) * 2 / 3
 
     def capabilities(self) -> Capabilities:
         """What this client supports, with GREASE."""

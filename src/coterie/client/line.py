@@ -321,7 +321,9 @@ class Line:
             wanted = api.ContentKind.APPLICATION
         if content.kind != wanted:
             return Void(receipt.number, "the entry's kind is not that of its message")
-        received = self.group.receive(message, now=now)
+        # A proposal is judged like a Commit: by nothing that members may see differently, such as the time.
+        data = content.kind == api.ContentKind.APPLICATION
+        received = self.group.receive(message, now=now if data else None)
         if isinstance(received, OwnMessage):
             return Sent(entry.hash(), receipt.number)
         if isinstance(received, ApplicationMessage):

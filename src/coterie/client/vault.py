@@ -26,6 +26,8 @@ _INBOX_CURSOR = b"inbox-cursor"
 _BOXES = "boxes"
 _BOX_CURSOR = b"box-cursor/"
 _REQUESTED = b"requested/"
+_REVOCATIONS = b"revocations"
+_RENEWAL = b"renewal/"
 
 
 class StoredConversation(Struct):
@@ -54,6 +56,14 @@ class Step:
     def save_identity(self, stored: StoredIdentity) -> None:
         """Keeps the enrolment."""
         self._tx.put(_CLIENT, _IDENTITY, stored.encode())
+
+    def save_revocations(self, der: bytes) -> None:
+        """Keeps the newest list of revoked certificates."""
+        self._tx.put(_CLIENT, _REVOCATIONS, der, secret=False)
+
+    def set_next_renewal(self, conversation: str, at: int) -> None:
+        """When this device's keys in the group are to be replaced."""
+        self._tx.put(_CLIENT, _RENEWAL + conversation.encode(), b"%d" % at)
 
     def add_package(self, package: Package) -> None:
         """Keeps a key package that will be published."""
@@ -214,6 +224,15 @@ class Vault:
         """The enrolled device, None before it is enrolled."""
         value = self._view.get(_CLIENT, _IDENTITY)
         return None if value is None else Identity(StoredIdentity.decode(value))
+
+    def revocations(self) -> bytes | None:
+        """The newest list of revoked certificates that was fetched."""
+        return self._view.get(_CLIENT, _REVOCATIONS)
+
+    def next_renewal(self, conversation: str) -> int | None:
+        """When this device's keys in the group are to be replaced."""
+        value = self._view.get(_CLIENT, _RENEWAL + conversation.encode())
+        return None if value is None else int(value)
 
     def packages(self, identity: Identity) -> list[Package]:
         """All key packages with private keys."""

@@ -250,3 +250,42 @@ def test_a_member_that_a_commit_left_behind_comes_back_by_itself(tmp_path: Path)
             assert texts(carol) == ["here I am"]
 
     asyncio.run(story())
+
+
+def test_a_revoked_user_is_not_added(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, _, _ = await _three(w)
+            await w.device("dave")
+            w.authentication.revoke_user("dave")
+            w.now += 3600
+            await alice.groups()[0].add("dave")
+            problems = [e.what for e in alice.pending_events() if isinstance(e, Problem)]
+            assert len(problems) == 1
+            assert "revoked" in problems[0]
+            assert f"dave@{REALM}" not in alice.groups()[0].members()
+
+    asyncio.run(story())
+
+
+def test_certificates_and_keys_are_renewed_on_schedule(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            clients = await _three(w)
+            before = [c.identity.credential for c in clients]
+            epoch = clients[0].groups()[0].epoch
+            lifetime = w.authentication.settings.certificate_lifetime
+            w.now += lifetime * 3 // 4
+            await w.settle(rounds=3)
+            assert all(c.identity.credential != old for c, old in zip(clients, before, strict=True))
+            assert clients[0].groups()[0].epoch > epoch
+            assert _same(*clients)
+            leaves = {
+                n.credential.encode()
+                for _, n in clients[0]
+                .tools.vault.load_group(clients[0].groups()[0].id, clients[0].tools.config)
+                .tree.members()
+            }
+            assert leaves == {c.identity.credential.encode() for c in clients}
+
+    asyncio.run(story())
