@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from coterie import __version__
-from coterie.apps import demo, operator, user
+from coterie.apps import demo, operator, user, vectors
 from coterie.errors import CoterieError, ServiceError
 
 EXIT_ERROR = 1
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.add_typer(user.app)
 app.add_typer(operator.app)
 app.add_typer(demo.app)
+app.add_typer(vectors.app)
 
 
 def _show_version(wanted: bool) -> None:
