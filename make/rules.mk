@@ -1,0 +1,8 @@
+# The rules of the protocol: their table, their tests, what the tests are worth.
+
+.PHONY: rules mutants
+rules: $(STAMP) ## write docs/rules.md: each rule, where it is checked, how often it is broken
+	@$(PYTHON_BIN) -m tests.rules.document $(RULES_ARGS)
+
+mutants: $(STAMP) ## take out each check of the core in turn: the tests of its rule must fail
+	@nice -n 10 $(PYTHON_BIN) -m tests.rules.mutants $(MUTANTS_ARGS)
