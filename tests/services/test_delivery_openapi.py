@@ -1,4 +1,4 @@
-"""schemathesis over the OpenAPI description: its bodies, and valid ones signed by us, so that every handler is reached."""
+"""schemathesis over the OpenAPI description: its bodies, and valid ones signed by us, so that all handlers are reached."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import coroutine
 from typing import Any, Protocol
 
+from coterie.errors import StorageError
 from coterie.transport.api import (
     BoxItem,
     BoxItems,
@@ -223,8 +224,8 @@ class Channel:
             self.hub.add(subscription)
             subscription.next = _from_number(request)
             await self._catch_up(subscription, first=True)
-        except Refused as refused:
-            self._end(subscription, refused)
+        except (Refused, StorageError) as error:
+            self._end(subscription, error)
 
     async def _topics(self, request: Subscribe) -> tuple[Topic, ...]:
         if request.log is not None:
@@ -235,7 +236,10 @@ class Channel:
             return tuple((TargetType.BOX, name) for name in line)
         return ((TargetType.INBOX, _inbox_id(request)),)
 
-    def _end(self, subscription: Subscription, refused: Refused) -> None:
+    def _end(self, subscription: Subscription, error: Refused | StorageError) -> None:
+        refused = error
+        if not isinstance(refused, Refused):
+            refused = Refused(ErrorCode.UNAVAILABLE, str(error), rule="D-SUB-5", retry_after=1)
         number = subscription.request.subscription
         if self.subscriptions.pop(number, None) is not None:
             self.hub.remove(subscription)
@@ -298,8 +302,8 @@ class Channel:
     async def _catch_up_again(self, subscription: Subscription) -> None:
         try:
             await self._catch_up(subscription)
-        except Refused as refused:
-            self._end(subscription, refused)
+        except (Refused, StorageError) as error:
+            self._end(subscription, error)
 
     def refresh(self, subscription: Subscription) -> None:
         """Sends the stock of an inbox."""
@@ -308,8 +312,8 @@ class Channel:
     async def _refresh(self, subscription: Subscription) -> None:
         try:
             result = await self._read_inbox(subscription.request, 2**62)
-        except Refused as refused:
-            self._end(subscription, refused)
+        except (Refused, StorageError) as error:
+            self._end(subscription, error)
             return
         number = subscription.request.subscription
         only_stock = ReadInboxResult((), subscription.next, result.stock)
@@ -329,6 +333,10 @@ class Channel:
             try:
                 blocked = sending.send(None)
             except StopIteration:
+                return
+            except (OSError, RuntimeError):
+                # The connection is gone and its handler will hear of it; the others must not.
+                self.shut()
                 return
             self._waiting = len(frame)
             rest = _resume(sending, blocked)
@@ -351,6 +359,9 @@ class Channel:
         except TimeoutError:
             self._sender = None
             self._too_slow()
+        except (OSError, RuntimeError):
+            self._sender = None
+            self.shut()
         else:
             self._sender = None
 
@@ -393,9 +404,13 @@ class Channel:
 def _resume(sending: Coroutine[Any, None, None], blocked: Any) -> Generator[Any, None, None]:  # noqa: ANN401
     """Goes on with a coroutine that was started outside a task and waits for the future `blocked`."""
     while True:
-        yield blocked
         try:
-            blocked = sending.send(None)
+            try:
+                yield blocked
+            except BaseException as error:  # noqa: BLE001 - handed on: a cancellation, usually
+                blocked = sending.throw(error)
+            else:
+                blocked = sending.send(None)
         except StopIteration:
             return
 

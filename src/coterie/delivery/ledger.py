@@ -155,8 +155,8 @@ class LogTransaction(Protocol):
     def renew_chunks(self, epoch: Epoch, addresses: Iterable[bytes], hour: int) -> None:
         """Sets the age of chunks to zero."""
 
-    def chunks(self, log: int, addresses: Sequence[bytes]) -> list[Chunk | None]:
-        """Chunks in the order asked."""
+    def chunks(self, log: int, addresses: Sequence[bytes], max_bytes: int) -> list[Chunk | None]:
+        """Chunks in the order asked, until they exceed `max_bytes`; at least one."""
 
     def add_request(self, epoch: Epoch, request: SealedRequest, hour: int) -> int:
         """Puts a request into the epoch's box; returns its number, which grows within the log."""

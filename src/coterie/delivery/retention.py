@@ -5,7 +5,7 @@ from __future__ import annotations
 from coterie.delivery.ledger import Ages, Epoch, LogTransaction
 from coterie.delivery.settings import HOUR, Settings
 
-_BATCH = 100
+_BATCH = 20
 
 
 def over_at(epoch: Epoch, ages: Ages, settings: Settings) -> int:

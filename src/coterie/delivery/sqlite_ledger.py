@@ -364,11 +364,18 @@ class SQLiteTransaction:
         sql = "UPDATE chunk SET hour = ? WHERE log = ? AND address = ? AND hour < ?"
         self._db.executemany(sql, ((hour, epoch.log, address, hour) for address in addresses))
 
-    def chunks(self, log: int, addresses: Sequence[bytes]) -> list[Chunk | None]:
+    def chunks(self, log: int, addresses: Sequence[bytes], max_bytes: int) -> list[Chunk | None]:
         """See LogTransaction."""
         sql = "SELECT data FROM chunk WHERE log = ? AND address = ?"
-        rows = [self._one(sql, log, address) for address in addresses]
-        return [None if row is None else Chunk(row[0]) for row in rows]
+        out: list[Chunk | None] = []
+        total = 0
+        for address in addresses:
+            row = self._one(sql, log, address)
+            total += 0 if row is None else len(row[0])
+            if out and total > max_bytes:
+                break
+            out.append(None if row is None else Chunk(row[0]))
+        return out
 
     # -- boxes
 

@@ -18,6 +18,7 @@ from coterie.transport.api import (
     ClientFrameType,
     Delivery,
     ErrorCode,
+    ServerFrame,
     Subscribe,
     TargetType,
 )
@@ -199,3 +200,67 @@ def test_forwarded_addresses_are_believed_from_trusted_proxies_only() -> None:
     assert client_address("10.0.0.1", "198.51.100.1", settings) == "198.51.100.1"
     assert client_address("10.0.0.1", "6.6.6.6, 198.51.100.1, 10.0.0.2", settings) == "198.51.100.1"
     assert client_address("10.0.0.1", None, settings) == "10.0.0.1"
+
+
+def test_a_connection_that_breaks_hurts_no_other() -> None:
+    async def main() -> None:
+        async with service_with() as service:
+            client = DeliveryClient(MemoryCarrier(service))
+            epoch, create = new_log()
+            await client.create_log(create)
+            broken = False
+
+            async def send(_: bytes) -> None:
+                if broken:
+                    raise OSError("the peer is gone")
+
+            async def close(_: object) -> None:
+                raise AssertionError("a broken connection needs no farewell")
+
+            bad = service.channel(send, close)
+            bad.receive(frame(1, epoch))
+            good = await client.connect()
+            await good.send(frame(1, epoch))
+            await asyncio.wait_for(good.receive(), 5)
+            broken = True
+            await client.append(epoch.message())
+            received = (await asyncio.wait_for(good.receive(), 5)).entries
+            assert received is not None
+            assert received.result.next_number == 2
+            assert service.hub.subscriptions == 1
+            await good.close()
+
+    asyncio.run(main())
+
+
+def test_a_blocked_connection_gets_the_rest_in_order_when_it_takes_more() -> None:
+    async def main() -> None:
+        async with service_with() as service:
+            client = DeliveryClient(MemoryCarrier(service))
+            epoch, create = new_log()
+            await client.create_log(create)
+            taking, complete = asyncio.Event(), asyncio.Event()
+            got: list[ServerFrame] = []
+
+            async def send(data: bytes) -> None:
+                await taking.wait()
+                await asyncio.sleep(0)
+                got.append(ServerFrame.decode(data))
+                if (entries := got[-1].entries) and entries.result.next_number > 10:
+                    complete.set()
+
+            async def close(_: object) -> None:
+                raise AssertionError("it is not too slow")
+
+            channel = service.channel(send, close)
+            channel.receive(frame(1, epoch))
+            for _ in range(10):
+                await client.append(epoch.message())
+            assert got == []
+            taking.set()
+            await asyncio.wait_for(complete.wait(), 5)
+            numbers = [e.receipt.number for f in got if f.entries for e in f.entries.result.entries]
+            assert numbers == list(range(1, 11))
+            channel.shut()
+
+    asyncio.run(main())

@@ -469,3 +469,19 @@ def test_an_unknown_kind_of_entry_does_not_decode(epoch: ModelEpoch) -> None:
     broken = header[:2] + b"\x09" + header[3:]
     with pytest.raises(Exception, match="EntryKind has no value 9"):
         EntryHeader.decode(broken)
+
+
+def test_chunks_that_do_not_fit_into_one_answer_are_asked_for_again(bench: Bench) -> None:
+    bench = bench.with_settings(max_read=2500)
+    epoch = bench.new_log()
+    chunks = tuple(Chunk(bytes([n]) * 1000) for n in range(5))
+    put = epoch.put_chunks(chunks)
+    bench.run(lambda tx: bench.logs.put_chunks(tx, put, LOCAL))
+    addresses = [chunk.address() for chunk in chunks]
+    got: list[Chunk | None] = []
+    while len(got) < len(chunks):
+        fetch = epoch.fetch_chunks(*addresses[len(got) :])
+        page = bench.run(partial(bench.logs.fetch_chunks, request=fetch)).chunks
+        assert 0 < len(page) <= 2
+        got += page
+    assert got == list(chunks)
