@@ -1,4 +1,4 @@
-"""schemathesis over the OpenAPI description: its bodies, and valid ones signed by us, so that all handlers are reached."""
+"""schemathesis over the OpenAPI description: its bodies, and valid ones of ours, so that all handlers are reached."""
 
 from __future__ import annotations
 
