@@ -140,11 +140,18 @@ def _run(peer: Peer, folder: Path) -> None:
     with log.open("wb") as output:
         for step in peer.steps:
             code = subprocess.run(
-                [*nice, *step], cwd=folder, env=environment, stdout=output, stderr=output, check=False
+                [*nice, *step],
+                cwd=folder,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                check=False,
             ).returncode
             if code != 0:
                 tail = log.read_text(errors="replace").splitlines()[-15:]
-                raise BuildFailedError(f"`{shlex.join(step)}` ended with {code}:\n" + "\n".join(tail))
+                raise BuildFailedError(
+                    f"`{shlex.join(step)}` ended with {code}:\n" + "\n".join(tail)
+                )
 
 
 def build(peer: Peer) -> list[str]:
@@ -190,8 +197,12 @@ def _check(peers: Sequence[Peer]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the peers named on the command line and print how to start them."""
     parser = argparse.ArgumentParser(description="Build the interop peers.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; all if none")
-    parser.add_argument("--check", action="store_true", help="build nothing, only say what is there")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(PEERS)}; all if none"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="build nothing, only say what is there"
+    )
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.names if name not in PEERS]:
         parser.error(f"unknown peer {', '.join(unknown)}; there are {', '.join(PEERS)}")

@@ -11,6 +11,8 @@ This is the peers' own check. The full matrix, with transcripts and our own serv
 work of `coterie interop run`.
 """
 
+# ruff: noqa: ANN401 - the messages' types exist only once the interface is compiled
+
 from __future__ import annotations
 
 import argparse
@@ -22,7 +24,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import build
@@ -44,7 +45,13 @@ def load_interface() -> tuple[Any, Any]:
     folder = tempfile.mkdtemp(prefix="coterie-smoke-")
     source = build.PROTO
     if protoc.main(
-        ["", f"-I{source.parent}", f"--python_out={folder}", f"--grpc_python_out={folder}", source.name]
+        [
+            "",
+            f"-I{source.parent}",
+            f"--python_out={folder}",
+            f"--grpc_python_out={folder}",
+            source.name,
+        ]
     ):
         raise SystemExit(f"{source} could not be compiled")
     sys.path.insert(0, folder)
@@ -125,7 +132,10 @@ class World:
         """Let a peer begin the group."""
         identity = self.identity(client)
         state = client.CreateGroup(
-            group_id=b"group", cipher_suite=self.suite, encrypt_handshake=self.encrypt, identity=identity
+            group_id=b"group",
+            cipher_suite=self.suite,
+            encrypt_handshake=self.encrypt,
+            identity=identity,
         ).state_id
         self.members.append(Member(client, identity, state))
         return self.members[-1]
@@ -135,7 +145,7 @@ class World:
         identity = self.identity(client)
         return identity, client.CreateKeyPackage(cipher_suite=self.suite, identity=identity)
 
-    def commit(  # noqa: PLR0913 - the fields of a commit
+    def commit(
         self,
         committer: Member,
         by_reference: Sequence[bytes] = (),
@@ -183,14 +193,18 @@ class World:
             ("StateAuth", lambda m: m.client.StateAuth(state_id=m.state).state_auth_secret),
             (
                 "Export",
-                lambda m: m.client.Export(
-                    state_id=m.state, label="label", context=b"context", key_length=40
-                ).exported_secret,
+                lambda m: (
+                    m.client.Export(
+                        state_id=m.state, label="label", context=b"context", key_length=40
+                    ).exported_secret
+                ),
             ),
         ):
             values = {m.identity: read(m) for m in self.members}
             if len(set(values.values())) != 1:
-                raise MismatchError(f"{call} differs: { {k: v.hex()[:8] for k, v in values.items()} }")
+                raise MismatchError(
+                    f"{call} differs: { {k: v.hex()[:8] for k, v in values.items()} }"
+                )
 
     def chat(self) -> None:
         """Let everybody write twice and everybody else read, the second message first."""
@@ -212,7 +226,10 @@ class World:
     def add(self, committer: Member, *clients: Client) -> None:
         """Add a member for each client, by value."""
         made = [(client, *self.key_package(client)) for client in clients]
-        described = [PB.ProposalDescription(proposal_type=b"add", key_package=k.key_package) for _, _, k in made]
+        described = [
+            PB.ProposalDescription(proposal_type=b"add", key_package=k.key_package)
+            for _, _, k in made
+        ]
         self.commit(
             committer, by_value=described, joiners=[(c, i, k.transaction_id) for c, i, k in made]
         )
@@ -283,7 +300,10 @@ def forced_path(world: World, first: Client, second: Client) -> None:
         identity, made = world.key_package(second)
         value = described("add", key_package=made.key_package)
         world.commit(
-            committer, by_value=[value], joiners=[(second, identity, made.transaction_id)], force_path=True
+            committer,
+            by_value=[value],
+            joiners=[(second, identity, made.transaction_id)],
+            force_path=True,
         )
 
 
@@ -324,7 +344,10 @@ def psk_in_welcome(world: World, first: Client, second: Client) -> None:
     second.StorePSK(
         state_or_transaction_id=made.transaction_id, psk_id=PSK_ID, psk_secret=PSK_SECRET
     )
-    values = [described("add", key_package=made.key_package), described("externalPSK", psk_id=PSK_ID)]
+    values = [
+        described("add", key_package=made.key_package),
+        described("externalPSK", psk_id=PSK_ID),
+    ]
     world.commit(a, by_value=values, joiners=[(second, identity, made.transaction_id)])
 
 
@@ -346,7 +369,9 @@ def extensions_value(world: World, first: Client, second: Client) -> None:
     a, b, _ = trio(world, first, second)
     for committer, data in zip((a, b), REQUIRED_CREDENTIALS, strict=True):
         extensions = [_extension(REQUIRED_CAPABILITIES_TYPE, data)]
-        world.commit(committer, by_value=[described("groupContextExtensions", extensions=extensions)])
+        world.commit(
+            committer, by_value=[described("groupContextExtensions", extensions=extensions)]
+        )
 
 
 def extensions_reference(world: World, first: Client, second: Client) -> None:
@@ -373,7 +398,9 @@ def private_extension(world: World, first: Client, second: Client) -> None:
     world.commit(b, by_value=[described("groupContextExtensions", extensions=extensions)])
 
 
-def _external_join(world: World, client: Client, info: Any, prior: bytes = b"", psks: Any = ()) -> None:
+def _external_join(
+    world: World, client: Client, info: Any, prior: bytes = b"", psks: Any = ()
+) -> None:
     identity = prior or world.identity(client)
     joined = client.ExternalJoin(
         group_info=info.group_info,
@@ -487,7 +514,8 @@ def branch(world: World, first: Client, second: Client) -> None:
     """The second peer's member opens a branch for all."""
     a, b, c = trio(world, first, second)
     made = [
-        (m, m.client.CreateKeyPackage(cipher_suite=world.suite, identity=m.identity)) for m in (a, c)
+        (m, m.client.CreateKeyPackage(cipher_suite=world.suite, identity=m.identity))
+        for m in (a, c)
     ]
     opened = b.client.CreateBranch(
         state_id=b.state,
@@ -531,7 +559,9 @@ SCENARIOS: tuple[Callable[[World, Client, Client], None], ...] = (
 )
 
 
-def verdict(scenario: Callable[..., None], world: World, first: Client, second: Client) -> tuple[str, str]:
+def verdict(
+    scenario: Callable[..., None], world: World, first: Client, second: Client
+) -> tuple[str, str]:
     """Play a scenario and say how it went, with the peer's words if it did not."""
     try:
         scenario(world, first, second)

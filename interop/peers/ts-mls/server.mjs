@@ -1,12 +1,13 @@
 // The gRPC side of the ts-mls peer: loads the interface, turns each call into a method of Peer and
-// each exception into a status. All knowledge of MLS is in peer.mjs.
+// each exception into a status. All knowledge of MLS is in the other files.
 
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import grpc from "@grpc/grpc-js"
 import loader from "@grpc/proto-loader"
 
-import { Lacking, Peer, WrongArgument } from "./peer.mjs"
+import { Lacking, WrongArgument } from "./convert.mjs"
+import { Peer } from "./peer.mjs"
 
 const HOST = "127.0.0.1"
 const INTERFACE = fileURLToPath(new URL("../../proto/mls_client.proto", import.meta.url))
