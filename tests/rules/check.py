@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from coterie.errors import CoterieError
-from coterie.mls.framing import MLSMessage
+from coterie.mls.framing import MLSMessage, PrivateMessage
 from coterie.mls.group import Group
+from coterie.mls.public_group import PublicGroup
+from coterie.mls.rules import Rule
 from tests.rules.forging import Generation
 from tests.rules.world import NOW, Attack, Call, Join, JoinExternal, Receive, World, config, load
 
@@ -72,6 +74,47 @@ def _check_receive(attack: Receive, world: World, rule: str) -> None:
         consume(twin, attack.consumed)
     assert dump(victim) == dump(twin), "the state in memory is not what it was"
     assert victim.save() == twin.save(), "what would be stored is not what it was"
+
+
+SECRET_RULES = frozenset(
+    {
+        Rule.MEMBERSHIP_TAG,
+        Rule.CONFIRMATION_TAG,
+        Rule.OWN_MESSAGE_UNKNOWN,
+        Rule.PSK_UNKNOWN,
+        Rule.PATH_SECRET_OPENS,
+        Rule.PATH_SECRET_MATCHES,
+        Rule.HPKE_CIPHERTEXT,
+    }
+)
+"""What only a member can see."""
+
+
+def check_observer(attack: Attack, world: World, rule: str) -> bool:
+    """Asserts that an observer refuses it by the same rule; False where there is nothing that it could see."""
+    if not isinstance(attack, Receive) or rule in SECRET_RULES | {Rule.AFTER_REINIT}:
+        return False
+    if not all(map(_is_public, (*attack.after, attack.data))):
+        return False
+    most = attack.limits.get("max_proposals", 100)
+    assert isinstance(most, int)
+    observer = PublicGroup.follow(
+        world.forger().group_info(), world.config.policy(), max_proposals=most
+    )
+    for data in attack.after:
+        observer.receive(data, now=NOW)
+    before = observer.context, observer.pending_proposals, dict(observer._index._counts)
+    _refused(rule, lambda: observer.receive(attack.data, now=NOW))
+    assert before == (observer.context, observer.pending_proposals, dict(observer._index._counts))
+    return True
+
+
+def _is_public(data: bytes) -> bool:
+    try:
+        body = MLSMessage.read(data).body
+    except CoterieError:
+        return False
+    return not isinstance(body, PrivateMessage)
 
 
 def consume(group: Group, generation: Generation) -> None:

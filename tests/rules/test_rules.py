@@ -7,7 +7,7 @@ import pytest
 from coterie.mls.group import Group
 from coterie.mls.rules import Rule
 from tests.rules.cases import CASES, Case
-from tests.rules.check import check
+from tests.rules.check import check, check_observer
 from tests.rules.world import World, make
 
 
@@ -24,7 +24,9 @@ def test_a_violation_is_refused_by_its_rule_and_changes_nothing(
     case: Case, worlds: dict[bool, World]
 ) -> None:
     world = worlds[case.warm]
-    check(case.make(world, world.forger("alice", case.framing)), world, case.rule)
+    attack = case.make(world, world.forger("alice", case.framing))
+    check(attack, world, case.rule)
+    check_observer(attack, world, case.rule)
 
 
 def test_every_rule_is_broken_in_at_least_two_ways() -> None:

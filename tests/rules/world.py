@@ -224,7 +224,8 @@ class World:
             for data in after:
                 group.receive(data, now=NOW)
             store.apply(group)
-        return Receive(store, sent.data, sent.generation if consumes else None, limits)
+        generation = sent.generation if consumes else None
+        return Receive(store, sent.data, generation, limits, tuple(after))
 
     def adopted(self, *proposals: Proposal) -> World:
         """The world after a Commit of alice's that alice and bob have adopted."""
@@ -247,6 +248,8 @@ class Receive:
     data: bytes
     consumed: Generation | None
     limits: Mapping[str, object]
+    after: tuple[bytes, ...] = ()
+    """What it has received before, in order; its saved state knows that already."""
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from typing import Any
 
 from coterie.mls.extension import Extension
 from coterie.mls.group_context import PreSharedKeyID
-from coterie.mls.proposal import Proposal, ReInit, Remove
+from coterie.mls.proposal import Commit, Proposal, ReInit, Remove
+from coterie.mls.public_group import PublicCommit, PublicGroup
 from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.rules import Rule
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import CipherSuite, ExtensionType, ProtocolVersion, ResumptionPSKUsage
 from tests.rules.cases.registry import BOTH, case
-from tests.rules.forging import PSK, Forger
-from tests.rules.world import NAMES, Attack, Join, World, make
+from tests.rules.forging import PSK, PUBLIC, Forger
+from tests.rules.world import NAMES, NOW, Attack, Call, Join, World, make
 
 REINIT, BRANCH = ResumptionPSKUsage.REINIT, ResumptionPSKUsage.BRANCH
 
@@ -41,6 +42,27 @@ def _(w: World, f: Forger) -> Attack:
 def _(w: World, f: Forger) -> Attack:
     over = ended(w)
     return over.victim(over.forger("alice", f.framing).propose(Remove(LeafIndex(2))))
+
+
+@case(Rule.AFTER_REINIT, "a Commit in a group that an observer knows to be over")
+def _(w: World, f: Forger) -> Attack:
+    return Call(lambda: _observe(w, Commit((), None)))
+
+
+@case(Rule.AFTER_REINIT, "a proposal in a group that an observer knows to be over")
+def _(w: World, f: Forger) -> Attack:
+    return Call(lambda: _observe(w, Proposal.of(Remove(LeafIndex(2)))))
+
+
+def _observe(w: World, body: Commit | Proposal) -> object:
+    f = w.forger("alice", PUBLIC)
+    observer = PublicGroup.follow(f.group_info(), w.config.policy())
+    commit, epoch = f.commit_and_epoch([announced(w)])
+    staged = observer.receive(commit.data, now=NOW)
+    assert isinstance(staged, PublicCommit)
+    observer.adopt(staged)
+    f.context = epoch.context
+    return observer.receive(f.public(f.content(body)).data, now=NOW)
 
 
 def continuing(
