@@ -141,6 +141,16 @@ class SignaturePrivateKey(Confidential):
         return f"<SignaturePrivateKey {self.scheme.name}>"
 
 
+def _of_length(length: int) -> Callable[[bytes], None]:
+    """The check of an EdDSA key that the library makes: what is no point of the curve only verifies nothing."""
+
+    def check(public: bytes) -> None:
+        if len(public) != length:
+            raise ValueError(f"it has {len(public)} bytes, not {length}")
+
+    return check
+
+
 ED25519: SignatureScheme[Ed25519PrivateKey] = SignatureScheme(
     name="Ed25519",
     private_length=32,
@@ -150,7 +160,7 @@ ED25519: SignatureScheme[Ed25519PrivateKey] = SignatureScheme(
     verify=lambda public, signature, message: Ed25519PublicKey.from_public_bytes(public).verify(
         signature, message
     ),
-    check_public=Ed25519PublicKey.from_public_bytes,
+    check_public=_of_length(32),
 )
 ED448: SignatureScheme[Ed448PrivateKey] = SignatureScheme(
     name="Ed448",
@@ -161,7 +171,7 @@ ED448: SignatureScheme[Ed448PrivateKey] = SignatureScheme(
     verify=lambda public, signature, message: Ed448PublicKey.from_public_bytes(public).verify(
         signature, message
     ),
-    check_public=Ed448PublicKey.from_public_bytes,
+    check_public=_of_length(57),
 )
 
 

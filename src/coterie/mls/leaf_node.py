@@ -142,8 +142,9 @@ def check_contents(leaf: LeafNode, suite: Suite) -> None:
     """The checks of §7.2 and §7.3 that need the leaf alone: keys, extensions, capabilities."""
     suite.check_hpke_public_key(leaf.encryption_key)
     suite.check_signature_public_key(leaf.signature_key)
-    check_capabilities(leaf.capabilities, suite)
-    check_extension_list(leaf.extensions)
+    _check_capabilities_once(leaf.capabilities, suite)
+    if leaf.extensions:
+        check_extension_list(leaf.extensions)
     for extension in leaf.extensions:
         if not leaf.capabilities.supports_extension(extension.extension_type):
             msg = f"the leaf carries extension {int(extension.extension_type)} without listing it"
@@ -153,6 +154,20 @@ def check_contents(leaf: LeafNode, suite: Suite) -> None:
             f"the leaf does not list its own credential type {int(leaf.credential.credential_type)}"
         )
         raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_UNLISTED)
+
+
+_ACCEPTED: set[tuple[int, bytes]] = set()
+_MOST_ACCEPTED = 4096
+
+
+def _check_capabilities_once(capabilities: Capabilities, suite: Suite) -> None:
+    """As `check_capabilities`; what was accepted before is not looked at again, since most leaves' are alike."""
+    known = (suite.cipher_suite, capabilities.encode())
+    if known not in _ACCEPTED:
+        check_capabilities(capabilities, suite)
+        if len(_ACCEPTED) >= _MOST_ACCEPTED:
+            _ACCEPTED.clear()
+        _ACCEPTED.add(known)
 
 
 def check_capabilities(capabilities: Capabilities, suite: Suite) -> None:

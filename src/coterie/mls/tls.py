@@ -515,30 +515,37 @@ class Nested(Codec):
 
 
 class InternedStruct(Nested):
-    """A struct that many others carry in the same bytes: equal ones are one object, decoded once."""
+    """A struct that many others carry in the same bytes: equal ones are one object, decoded once.
+
+    Most often it is the one that was read before. No encoding is the beginning of another, so comparing is enough.
+    """
 
     _MOST = 4096
 
     def __init__(self, cls: type[Struct]) -> None:
         super().__init__(cls)
         self._known: dict[bytes, Struct] = {}
+        self._last: list[Any] = [b"", None]
 
     def decode_source(self, gen: Gen, target: str, name: str, indent: int) -> None:
         """See Codec."""
-        start = gen.var("start")
-        gen.add(f"{start} = p", indent)
+        last, start = gen.bind(self._last, "last"), gen.var("start")
+        gen.add(f"x, {target} = {last}", indent)
+        gen.add(f"{start} = p; p += len(x)", indent)
+        gen.add(f"if {target} is None or p > e or not b.startswith(x, {start}):", indent)
+        gen.add(f"p = {start}", indent + 1)
         for _ in _vectors(self.cls):
-            _vector_header(gen, "q", name, indent)
-            gen.add("p = q", indent)
-        gen.add(f"x = b[{start}:p]", indent)
-        gen.add(f"{target} = {gen.bind(self._known.get, 'known')}(x)", indent)
-        remember = gen.bind(self._remember, "remember")
-        gen.add(f"if {target} is None: {target} = {remember}(x)", indent)
+            _vector_header(gen, "q", name, indent + 1)
+            gen.add("p = q", indent + 1)
+        gen.add(f"{target} = {gen.bind(self._find, 'find')}(b[{start}:p])", indent + 1)
 
-    def _remember(self, data: bytes) -> Struct:
-        if len(self._known) >= self._MOST:
-            self._known.clear()
-        value = self._known[data] = self.cls.decode(data)
+    def _find(self, data: bytes) -> Struct:
+        value = self._known.get(data)
+        if value is None:
+            if len(self._known) >= self._MOST:
+                self._known.clear()
+            value = self._known[data] = self.cls.decode(data)
+        self._last[:] = data, value
         return value
 
 
@@ -865,7 +872,7 @@ class Struct(metaclass=StructMeta):
         else:
             raw = raw[0][raw[1] : raw[2]]
         object.__setattr__(self, "_raw", raw)
-        return bytes(raw)
+        return raw  # type: ignore[no-any-return]
 
     @classmethod
     def assembled(cls, raw: bytes, *values: Any) -> Self:

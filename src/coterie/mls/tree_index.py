@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from coterie.mls.credential import Authenticator
+from coterie.mls.extension import Capabilities
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.ratchet_tree import NodeStore, ParentNode, RatchetTree
 
@@ -54,12 +55,11 @@ def entries(content: LeafNode | ParentNode | None, authenticator: Authenticator)
         yield signature_key_name(content.signature_key)
         yield client_name(authenticator.client_id(content.credential))
         yield type_name(_IN_USE, content.credential.credential_type)
-        yield from capability_names(content)
+        yield from capability_names(content.capabilities)
 
 
-def capability_names(leaf: LeafNode) -> Iterable[bytes]:
+def capability_names(own: Capabilities) -> Iterable[bytes]:
     """The names of what a leaf supports, each once."""
-    own = leaf.capabilities
     yield from {type_name(b"x", t) for t in own.extensions}
     yield from {type_name(b"p", t) for t in own.proposals}
     yield from {type_name(b"c", t) for t in own.credentials}
@@ -121,22 +121,36 @@ class Counters(Protocol):
 class TreeIndex:
     """The counters of an adopted epoch, in memory or, where not yet looked at, in the store."""
 
-    __slots__ = ("_changed", "_counts", "_in_use", "_store")
+    __slots__ = ("_all_changed", "_changed", "_counts", "_in_use", "_store")
 
     def __init__(self, store: NodeStore | None = None) -> None:
         self._store = store
         self._counts: dict[bytes, int] = {}
         self._changed: set[bytes] = set()
+        self._all_changed = False
         self._in_use: Counter[int] | None = None if store else Counter()
 
     @classmethod
     def of_tree(cls, tree: RatchetTree, authenticator: Authenticator) -> TreeIndex:
         """The counters of a whole tree: looks at every node."""
+        leaves = [leaf for _, leaf in tree.members()]
         index = cls()
-        counts: Counter[bytes] = Counter()
-        for node in tree.new_nodes(None):
-            counts.update(entries(node.node, authenticator))
-        index.apply(counts)
+        names = [encryption_key_name(p.parent_node().encryption_key) for p in tree.parents()]
+        names += [encryption_key_name(leaf.encryption_key) for leaf in leaves]
+        names += [signature_key_name(leaf.signature_key) for leaf in leaves]
+        names += [client_name(authenticator.client_id(leaf.credential)) for leaf in leaves]
+        # Nearly always each name is there once.
+        counts = dict.fromkeys(names, 1)
+        index._counts = counts if len(counts) == len(names) else dict(Counter(names))
+        index._in_use = Counter(int(leaf.credential.credential_type) for leaf in leaves)
+        for kind, count in index._in_use.items():
+            index._counts[type_name(_IN_USE, kind)] = count
+        # Most leaves have the same capabilities, as one object.
+        alike = Counter(id(leaf.capabilities) for leaf in leaves)
+        for own in {id(leaf.capabilities): leaf.capabilities for leaf in leaves}.values():
+            for name in capability_names(own):
+                index._counts[name] = index._counts.get(name, 0) + alike[id(own)]
+        index._all_changed = True
         return index
 
     def count(self, name: bytes) -> int:
@@ -181,6 +195,9 @@ class TreeIndex:
 
     def take_changes(self) -> dict[bytes, bytes | None]:
         """What changed since the last call, as it is stored; None for what is gone."""
+        if self._all_changed:
+            self._changed.update(self._counts)
+            self._all_changed = False
         changes: dict[bytes, bytes | None] = {
             INDEX_PREFIX + name: b"%d" % count if (count := self.count(name)) else None
             for name in self._changed

@@ -121,7 +121,10 @@ def enter_by_welcome(
     suite, info = opened.suite, opened.info
     verified, index = verify_group_info(info, suite, tree, config.policy(), config.run)
     mine = bundle.key_package.leaf_node.encode()
-    leaf = next((i for i, node in verified.members() if node.encode() == mine), None)
+    key = bundle.encryption_key.public
+    leaf = next(
+        (i for i, n in verified.members() if n.encryption_key == key and n.encode() == mine), None
+    )
     if leaf is None:
         msg = "the tree has no leaf that is the key package's"
         raise RuleViolation(msg, rule=Rule.WELCOME_OWN_LEAF)

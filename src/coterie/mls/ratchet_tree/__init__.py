@@ -20,6 +20,7 @@ from coterie.mls.ratchet_tree.tree import (
     RatchetTree,
     UnverifiedTree,
     ciphertext_position,
+    collector_paused,
     count_below,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "UpdatePath",
     "UpdatePathNode",
     "ciphertext_position",
+    "collector_paused",
     "count_below",
     "verify_parent_hashes",
     "verify_structure",

@@ -1,7 +1,8 @@
 """What a joiner checks of the shape of a tree that somebody else gives it (RFC 9420 §7.9.2, §12.4.3.1).
 
-Strategy: one walk from the root. A node D can vouch for exactly one parent, its nearest ancestor that is not blank, so
-every node is compared once and the work is linear in the tree (times its depth where there are unmerged leaves).
+Strategy: a node D can vouch for exactly one parent, its nearest ancestor that is not blank, and for each child of a
+parent there is at most one such D. So each parent needs one or two hashes, and the work is linear in the tree (times
+its depth where there are unmerged leaves).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def verify_structure(tree: RatchetTree) -> None:
     """Raises `RuleViolation` unless every parent's unmerged leaves are what they may be (§7.1, §12.4.3.1)."""
     for parent in tree.parents():
         unmerged = parent.parent_node().unmerged_leaves
+        if not unmerged:
+            continue
         if any(a >= b for a, b in pairwise(unmerged)):
             msg = f"the unmerged leaves of {parent.index!r} are not in ascending order"
             raise RuleViolation(msg, rule=Rule.UNMERGED_ORDER)
@@ -51,42 +54,44 @@ def _check_unmerged(parent: Subtree, leaf: int) -> None:
 
 def verify_parent_hashes(tree: RatchetTree) -> None:
     """Raises `RuleViolation` unless some node below vouches for every parent (§7.9.2)."""
-    vouched: set[int] = set()
-    stack: list[tuple[Subtree, Subtree | None, bool]] = [(tree.root, None, False)]
-    while stack:
-        at, above, on_right = stack.pop()
-        node = at.node
-        if node is not None and above is not None:
-            child, sibling = (above.right, above.left) if on_right else (above.left, above.right)
-            if _vouches(tree.suite, at, above, child, sibling):
-                vouched.add(above.index)
-        if at.level and not at.is_blank:
-            if node is None:
-                stack += ((at.left, above, on_right), (at.right, above, on_right))
-            else:
-                stack += ((at.left, at, False), (at.right, at, True))
+    suite = tree.suite
     for parent in tree.parents():
-        if parent.index not in vouched:
+        left, right = parent.left, parent.right
+        if not (_vouched(suite, parent, left, right) or _vouched(suite, parent, right, left)):
             msg = f"no node below {parent.index!r} carries its parent hash"
             raise RuleViolation(msg, rule=Rule.PARENT_HASH)
 
 
-def _vouches(suite: Suite, at: Subtree, parent: Subtree, child: Subtree, sibling: Subtree) -> bool:
-    """Whether the node `at`, below `child`, has the hash of `parent` as its parent hash."""
-    node, above = at.node, parent.parent_node()
-    if node is None or not node.parent_hash:
+def _vouched(suite: Suite, parent: Subtree, child: Subtree, sibling: Subtree) -> bool:
+    """Whether the one node that may, below `child`, has the hash of `parent` as its parent hash."""
+    above = parent.parent_node()
+    if above.unmerged_leaves:
+        at = _beside_unmerged(child, _below(above.unmerged_leaves, child))
+        sibling = without_leaves(sibling, _below(above.unmerged_leaves, sibling))
+    else:
+        at = _only(child)
+    if at is None or at.node is None or not at.node.parent_hash:
         return False
-    unmerged = _below(above.unmerged_leaves, child)
+    fields = parent_hash_input(above.encryption_key, above.parent_hash, sibling.tree_hash(suite))
+    return at.node.parent_hash == suite.hash(fields)
+
+
+def _only(child: Subtree) -> Subtree | None:
+    """The only node of the resolution, where there is only one."""
+    if child.resolution_size != 1:
+        return None
+    while child.node is None:
+        child = child.left if child.left.resolution_size else child.right
+    return child
+
+
+def _beside_unmerged(child: Subtree, unmerged: Sequence[int]) -> Subtree | None:
+    """The only node of the resolution besides the unmerged leaves, where there is only one."""
     if child.resolution_size != 1 + len(unmerged):
-        return False
-    rest = [t.start for t in child.resolution() if t is not at]
-    if any(t.level for t in child.resolution() if t is not at) or sorted(rest) != list(unmerged):
-        return False
-    original = without_leaves(sibling, _below(above.unmerged_leaves, sibling))
-    expected = suite.hash(
-        parent_hash_input(above.encryption_key, above.parent_hash, original.tree_hash(suite))
-    )
-    return node.parent_hash == expected
+        return None
+    leaves = set(unmerged)
+    others = [tree for tree in child.resolution() if tree.level or tree.start not in leaves]
+    return others[0] if len(others) == 1 else None
 
 
 def _below(leaves: Sequence[int], tree: Subtree) -> Sequence[int]:

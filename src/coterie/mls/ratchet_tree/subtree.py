@@ -18,7 +18,7 @@ from coterie.errors import StorageError
 from coterie.mls.crypto import Suite
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.ratchet_tree.structs import ParentNode
-from coterie.mls.tls import Struct, Uint, encode_opaque
+from coterie.mls.tls import Struct, Uint, encode_varint
 from coterie.mls.tree_math import LeafIndex, NodeIndex, node_at
 
 
@@ -186,11 +186,17 @@ class Subtree:
             return cached
         if self.level == 0:
             value = suite.hash(self._leaf_hash_input())
-        elif self.is_blank:
+        elif self.members == 0 and self.resolution_size == 0:
             value = _blank_hash(suite, self.level, self.start)
         else:
-            left, right = self.left.tree_hash(suite), self.right.tree_hash(suite)
-            value = suite.hash(_parent_hash_input(self.node, left, right))  # type: ignore[arg-type]
+            left, right = self.left, self.right
+            value = suite.hash(
+                _parent_hash_input(
+                    self.node,  # type: ignore[arg-type]
+                    left._hash or left.tree_hash(suite),
+                    right._hash or right.tree_hash(suite),
+                )
+            )
         self._hash = value
         return value
 
@@ -227,15 +233,20 @@ class Subtree:
 
     def members_below(self) -> Iterator[tuple[LeafIndex, LeafNode]]:
         """Every member below with its leaf, left to right."""
-        stack = [self]
-        while stack:
-            tree = stack.pop()
-            if not tree.members:
-                continue
-            if tree.level:
-                stack += (tree.right, tree.left)
-            else:
-                yield LeafIndex(tree.start), tree.node  # type: ignore[misc]
+        level = [self] if self.members else []
+        for _ in range(self.level):
+            level = [half for tree in level for half in (tree.left, tree.right) if half.members]
+        for tree in level:
+            yield LeafIndex(tree.start), tree.node  # type: ignore[misc]
+
+    def parents_below(self) -> Iterator[Subtree]:
+        """Every parent from here down that is not blank, level by level."""
+        level = [self]
+        for _ in range(self.level):
+            yield from (tree for tree in level if tree.node is not None)
+            level = [
+                half for tree in level for half in (tree.left, tree.right) if not half.is_blank
+            ]
 
     def blank_leaves(self) -> Iterator[LeafIndex]:
         """Every blank leaf below, left to right."""
@@ -275,7 +286,8 @@ class Subtree:
 
 def _parent_hash_input(node: ParentNode | None, left: bytes, right: bytes) -> bytes:
     body = b"\x02\x00" if node is None else b"\x02\x01" + node.encode()
-    return body + encode_opaque(left) + encode_opaque(right)
+    header = encode_varint(len(left))
+    return body + header + left + header + right
 
 
 def _fill_blank(tree: Subtree) -> None:

@@ -5,8 +5,10 @@ Every operation returns another tree that shares all unchanged subtrees with thi
 
 from __future__ import annotations
 
+import gc
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import ReferenceType, ref
 
@@ -92,13 +94,7 @@ class RatchetTree:
 
     def parents(self) -> Iterator[Subtree]:
         """Every parent that is not blank."""
-        stack = [self.root]
-        while stack:
-            tree = stack.pop()
-            if tree.level and not tree.is_blank:
-                if tree.node is not None:
-                    yield tree
-                stack += (tree.right, tree.left)
+        return self.root.parents_below()
 
     def direct_path(self, leaf: LeafIndex | int) -> list[tuple[Subtree, Subtree]]:
         """The nodes above a leaf, lowest first, each with its child on the copath."""
@@ -386,6 +382,18 @@ class UnverifiedTree:
     def trust(self) -> RatchetTree:
         """The tree without any check: for tests, and for what this client verified and stored itself."""
         return RatchetTree(self.suite, self._root)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No garbage collection while a tree is made: it would look at all of it again and again, and find nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _read_nodes(data: bytes, pos: int) -> list[LeafNode | ParentNode | None]:

@@ -15,6 +15,7 @@ from coterie.mls.extension import check_extension_list
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group_context import GroupContext
 from coterie.mls.leaf_node import (
+    LeafNode,
     check_contents,
     check_credential,
     check_lifetime,
@@ -22,17 +23,20 @@ from coterie.mls.leaf_node import (
 from coterie.mls.ratchet_tree import (
     RatchetTree,
     UnverifiedTree,
+    collector_paused,
     verify_parent_hashes,
     verify_structure,
 )
 from coterie.mls.rules import Rule
 from coterie.mls.tree_index import TreeIndex, type_name
+from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import ExtensionType, ProtocolVersion
 from coterie.mls.validation.commit import Policy, check_external_senders
 from coterie.mls.validation.leaves import check_group_extensions
 from coterie.mls.welcome import GroupInfo
 
 Map = Callable[..., Iterable[Any]]
+Members = tuple[tuple[LeafIndex, LeafNode], ...]
 
 
 def verify_tree(
@@ -57,9 +61,10 @@ def verify_tree(
     _check_unique(tree, index)
     required = context.required_capabilities()
     check_group_extensions(context.extensions, required, index, tree.member_count)
-    _check_leaves(tree, index, policy)
-    _check_signatures(suite, tree, context, run)
-    for _, leaf in tree.members():
+    members = tuple(tree.members())
+    _check_leaves(suite, members, index, policy)
+    _check_signatures(suite, members, context, run)
+    for _, leaf in members:
         check_credential(leaf, policy.authenticator, now=None)
     return tree, index
 
@@ -75,23 +80,22 @@ def _check_unique(tree: RatchetTree, index: TreeIndex) -> None:
         tree.suite.check_hpke_public_key(parent.node.encryption_key)  # type: ignore[union-attr]
 
 
-def _check_leaves(tree: RatchetTree, index: TreeIndex, policy: Policy) -> None:
-    members = tree.member_count
+def _check_leaves(suite: Suite, members: Members, index: TreeIndex, policy: Policy) -> None:
     in_use = index.credential_types_in_use()
     for kind in in_use:
-        if index.count(type_name(b"c", kind)) != members:
+        if index.count(type_name(b"c", kind)) != len(members):
             msg = f"not every member supports credential type {kind}, which is in use"
             raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_IN_USE)
-    for _, leaf in tree.members():
-        check_contents(leaf, tree.suite)
+    for _, leaf in members:
+        check_contents(leaf, suite)
         check_lifetime(leaf, now=None, max_lifetime=policy.max_lifetime)
 
 
-def _check_signatures(suite: Suite, tree: RatchetTree, context: GroupContext, run: Map) -> None:
+def _check_signatures(suite: Suite, members: Members, context: GroupContext, run: Map) -> None:
     group_id = context.group_id
     jobs = (
         (leaf.signature_key, "LeafNodeTBS", leaf.to_be_signed(group_id, index), leaf.signature)
-        for index, leaf in tree.members()
+        for index, leaf in members
     )
     suite.verify_many(jobs, rule=Rule.LEAF_SIGNATURE, map=run)
 
@@ -113,12 +117,18 @@ def verify_group_info(
     if tree is None:
         msg = "the ratchet tree is neither in the message nor given beside it"
         raise RuleViolation(msg, rule=Rule.TREE_MISSING)
-    unverified = UnverifiedTree.decode(tree, suite)
+    with collector_paused():
+        return _verify_with_tree(info, UnverifiedTree.decode(tree, suite), policy, run)
+
+
+def _verify_with_tree(
+    info: GroupInfo, unverified: UnverifiedTree, policy: Policy, run: Map
+) -> tuple[RatchetTree, TreeIndex]:
     signer = unverified.trust().leaf(info.signer)
     if signer is None:
         msg = f"the GroupInfo names leaf {int(info.signer)} as its signer, which is blank"
         raise RuleViolation(msg, rule=Rule.GROUP_INFO_SIGNER)
-    info.verify(suite, signer.signature_key)
+    info.verify(unverified.suite, signer.signature_key)
     check_external_senders(info.group_context.extensions, (), policy.authenticator, now=None)
     return verify_tree(unverified, info.group_context, policy, run)
 
