@@ -28,7 +28,9 @@ def declared_structs() -> dict[str, type[Struct]]:
     return {
         name: value
         for name, value in vars(api).items()
-        if inspect.isclass(value) and issubclass(value, Struct) and value.__module__ == api.__name__
+        if inspect.isclass(value)
+        and issubclass(value, Struct)
+        and value.__module__.startswith(api.__name__)
     }
 
 
@@ -38,7 +40,7 @@ def declared_enums() -> dict[str, type[IntEnum]]:
         for name, value in vars(api).items()
         if inspect.isclass(value)
         and issubclass(value, IntEnum)
-        and value.__module__ == api.__name__
+        and value.__module__.startswith(api.__name__)
     }
 
 
