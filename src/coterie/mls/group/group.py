@@ -17,7 +17,7 @@ from typing import Self
 from coterie.errors import CoterieError, RuleViolation, StateError
 from coterie.mls.credential import Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
-from coterie.mls.extension import Capabilities, Extension
+from coterie.mls.extension import Capabilities, Extension, grease_extensions
 from coterie.mls.framing import MLSMessage, VerifiedContent
 from coterie.mls.group.commit import (
     CommitPlan,
@@ -84,6 +84,7 @@ from coterie.mls.secret_tree import SecretTree
 from coterie.mls.tree_index import TreeIndex
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import (
+    GREASE_VALUES,
     ContentType,
     LeafNodeSource,
     ResumptionPSKUsage,
@@ -96,6 +97,9 @@ from coterie.mls.validation import (
     read_group_info,
 )
 from coterie.mls.welcome import GroupInfo, Welcome
+
+_DEFAULTS = CommitOptions()
+_JOIN = ExternalJoin()
 
 
 class Group:
@@ -177,7 +181,7 @@ class Group:
         *,
         tree: bytes | None = None,
         groups: frozenset[bytes] = frozenset(),
-        join: ExternalJoin = ExternalJoin(),  # noqa: B008 - frozen
+        join: ExternalJoin = _JOIN,
         now: int | None = None,
     ) -> tuple[Self, MLSMessage]:
         """Joins, or comes back, by an external Commit (§12.4.3.2); returns the group and the Commit to send.
@@ -417,7 +421,7 @@ class Group:
         proposals: Sequence[Proposal] = (),
         *,
         now: int | None = None,
-        options: CommitOptions = CommitOptions(),  # noqa: B008 - frozen
+        options: CommitOptions = _DEFAULTS,
         signature_key: SignaturePrivateKey | None = None,
         credential: Credential | None = None,
         capabilities: Capabilities | None = None,
@@ -448,11 +452,17 @@ class Group:
         extensions: Iterable[Extension] | None,
     ) -> NewLeaf:
         old = self._epoch.leaf_node
+        if extensions is None:
+            extensions = old.extensions
+            if capabilities is not None:
+                # New capabilities list another GREASE type, if any (§13.5).
+                kept = (e for e in extensions if e.extension_type not in GREASE_VALUES)
+                extensions = (*kept, *grease_extensions(capabilities, self._config.rng))
         return NewLeaf(
             signature_key or self._epoch.signature_key,
             credential or old.credential,
             capabilities or old.capabilities,
-            old.extensions if extensions is None else tuple(extensions),
+            tuple(extensions),
         )
 
     def _commit(self, plan: CommitPlan, now: int | None) -> PendingCommit:
@@ -521,7 +531,7 @@ class Group:
         *,
         lifetime: Lifetime,
         now: int,
-        options: CommitOptions = CommitOptions(),  # noqa: B008 - frozen
+        options: CommitOptions = _DEFAULTS,
         signature_key: SignaturePrivateKey | None = None,
         credential: Credential | None = None,
         capabilities: Capabilities | None = None,
@@ -555,7 +565,7 @@ class Group:
         *,
         lifetime: Lifetime,
         now: int,
-        options: CommitOptions = CommitOptions(),  # noqa: B008 - frozen
+        options: CommitOptions = _DEFAULTS,
         extensions: Iterable[Extension] = (),
         signature_key: SignaturePrivateKey | None = None,
     ) -> tuple[Self, PendingCommit]:

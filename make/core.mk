@@ -1,0 +1,7 @@
+# The protocol core: longer runs of what `make test` runs shortly.
+
+HISTORIES ?= 500
+
+.PHONY: histories
+histories: $(STAMP) ## try random histories of a group (HISTORIES=500)
+	@COTERIE_HISTORIES=$(HISTORIES) $(BIN)/pytest -q -n0 tests/scenario/test_histories.py
