@@ -27,7 +27,6 @@ from coterie.transport.api import (
     Chunk,
     Chunks,
     CreateLogRequest,
-    DeliveryVersion,
     Entry,
     EntryKind,
     EntryPart,
@@ -97,7 +96,6 @@ class Logs:
     ) -> Appended:
         """Makes a log (section 6)."""
         create = request.create
-        _check_version(create.version)
         self._check_chunks(create.chunks)
         _verify(create.first.append_key, request.signature, create.to_be_signed(), "D-LOG-1")
         name = EpochName(create.log_id, ZERO32, create.first).name()
@@ -156,7 +154,6 @@ class Logs:
 
     def _check_sizes(self, request: Append) -> None:
         entry, header = request.entry, request.entry.header
-        _check_version(header.version)
         if header.kind is not EntryKind.BUNDLE:
             _limit("the entry", len(entry.encode()), self._settings.max_entry)
         if (header.kind is EntryKind.CORRECTION) == bool(entry.sealed):
@@ -496,13 +493,6 @@ class Logs:
 
 def _next_name(epoch: Epoch, access: Access) -> bytes:
     return EpochName(epoch.log_id, epoch.name, access).name()
-
-
-def _check_version(version: DeliveryVersion) -> None:
-    if version is not DeliveryVersion.COTERIE1:
-        raise Refused(
-            ErrorCode.UNSUPPORTED_VERSION, "only version 1 is spoken here", rule="D-TRA-3"
-        )
 
 
 def _limit(what: str, size: int, limit: int) -> None:

@@ -485,3 +485,11 @@ def test_chunks_that_do_not_fit_into_one_answer_are_asked_for_again(bench: Bench
         assert 0 < len(page) <= 2
         got += page
     assert got == list(chunks)
+
+
+def test_a_bundle_that_names_a_candidate_where_there_is_none_is_refused(
+    bench: Bench, epoch: ModelEpoch
+) -> None:
+    with Raises(ErrorCode.LOST_RACE, "D-BUN-3") as caught:
+        bench.append(epoch.bundle(epoch.child(), fresh_id()))
+    assert caught.error.lost_race is None
