@@ -112,6 +112,9 @@ class LogTransaction(Protocol):
     def entry_at(self, epoch: Epoch, number: int) -> EntryRow | None:
         """The entry of a number."""
 
+    def receipt_at(self, epoch: Epoch, number: int) -> Receipt:
+        """The receipt of a number that the epoch is known to have, dropped or not."""
+
     def head(self, epoch: Epoch) -> Receipt:
         """The newest receipt."""
 

@@ -245,10 +245,8 @@ class Logs:
     def _opened_before(
         self, tx: LogTransaction, epoch: Epoch, opened: Epoch, state: EpochState
     ) -> Accepted:
-        opener = tx.entry_at(epoch, opened.opener)
-        if opener is None:
-            raise _gone("the epoch whose access this is")
-        return Accepted(Appended(opener.receipt, opened.opening), None, state)
+        opener = tx.receipt_at(epoch, opened.opener)
+        return Accepted(Appended(opener, opened.opening), None, state)
 
     def _check_quota(self, tx: LogTransaction, epoch: Epoch, request: Append) -> None:
         if request.entry.header.kind is EntryKind.MESSAGE:
@@ -345,8 +343,7 @@ class Logs:
         start = max(request.from_number, 1)
         gone = None
         if start <= epoch.gone_through:
-            row = tx.entry_at(epoch, epoch.gone_through)
-            gone = None if row is None else row.receipt
+            gone = tx.receipt_at(epoch, epoch.gone_through)
             start = epoch.gone_through + 1
         entries = tx.read(
             epoch,

@@ -211,6 +211,11 @@ class SQLiteTransaction:
         row = self._one(_ROW + "WHERE epoch = ? AND number = ?", epoch.key, number)
         return None if row is None else _entry_row(epoch, row)
 
+    def receipt_at(self, epoch: Epoch, number: int) -> Receipt:
+        """See LogTransaction."""
+        row = self._one(_ROW + "WHERE epoch = ? AND number = ?", epoch.key, number)
+        return _entry_row(epoch, row).receipt
+
     def head(self, epoch: Epoch) -> Receipt:
         """See LogTransaction."""
         row = self._one(_ROW + "WHERE epoch = ? ORDER BY number DESC LIMIT 1", epoch.key)

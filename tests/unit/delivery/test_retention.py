@@ -6,7 +6,7 @@ import pytest
 
 from coterie.delivery import retention
 from coterie.delivery.limits import LOCAL
-from coterie.transport.api import ZERO32, Chunk, EpochState, ErrorCode
+from coterie.transport.api import ZERO32, Chunk, EpochState, ErrorCode, FetchEntry
 from tests.delivery_bench import Bench, Raises
 from tests.delivery_model import ModelEpoch
 
@@ -184,3 +184,18 @@ def test_messages_of_an_ended_epoch_go_with_it(bench: Bench, epoch: ModelEpoch, 
     sweep(bench)
     with Raises(ErrorCode.GONE, "D-REC-8"):
         bench.read(epoch)
+
+
+def test_a_part_of_an_entry_that_is_not_there_is_refused(bench: Bench, epoch: ModelEpoch) -> None:
+    def fetch(number: int) -> None:
+        request = FetchEntry(epoch.log_id, epoch.name, epoch.read_token, number)
+        bench.run(lambda tx: bench.logs.fetch_entry(tx, request))
+
+    bench.append(epoch.message())
+    fetch(1)
+    with Raises(ErrorCode.MALFORMED, "D-REC-7"):
+        fetch(2)
+    bench.clock.forward(31 * DAY)
+    sweep(bench)
+    with Raises(ErrorCode.GONE, "D-REC-8"):
+        fetch(1)
