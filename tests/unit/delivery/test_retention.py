@@ -199,3 +199,13 @@ def test_a_part_of_an_entry_that_is_not_there_is_refused(bench: Bench, epoch: Mo
     sweep(bench)
     with Raises(ErrorCode.GONE, "D-REC-8"):
         fetch(1)
+
+
+def test_uploaded_chunks_count_in_the_bundle_quota(bench: Bench) -> None:
+    bench = bench.with_settings(bundle_quota=3000)
+    epoch = bench.new_log()
+    first = epoch.put_chunks((Chunk(bytes(2000)),))
+    bench.run(lambda tx: bench.logs.put_chunks(tx, first, LOCAL))
+    with Raises(ErrorCode.QUOTA, "D-CHK-7"):
+        second = epoch.put_chunks((Chunk(bytes(2001)),))
+        bench.run(lambda tx: bench.logs.put_chunks(tx, second, LOCAL))
