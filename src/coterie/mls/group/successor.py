@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from coterie.errors import RuleViolation, StateError
 from coterie.mls.credential import Authenticator
 from coterie.mls.crypto import Suite
 from coterie.mls.extension import Extension
 from coterie.mls.group.epoch import Epoch
+from coterie.mls.group.member import Membership
 from coterie.mls.group.welcoming import OpenedWelcome
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.key_package import VerifiedKeyPackage
@@ -18,9 +18,6 @@ from coterie.mls.leaf_node import Lifetime
 from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.rules import Rule
 from coterie.mls.types import ResumptionPSKUsage
-
-if TYPE_CHECKING:
-    from coterie.mls.group.group import Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class Succession:
 
 
 def check_members(
-    old: Group,
+    old: Membership,
     packages: Iterable[VerifiedKeyPackage],
     authenticator: Authenticator,
     *,
@@ -55,7 +52,7 @@ def check_members(
 
 
 def check_continuing(
-    opened: OpenedWelcome, new: Epoch, old: Group | None, authenticator: Authenticator
+    opened: OpenedWelcome, new: Epoch, old: Membership | None, authenticator: Authenticator
 ) -> None:
     """Raises `RuleViolation` unless a group that continues another one is what it should be.
 
@@ -80,7 +77,7 @@ def check_continuing(
 
 
 def _check_reinit(
-    link: PreSharedKeyID, new: Epoch, old: Group, authenticator: Authenticator
+    link: PreSharedKeyID, new: Epoch, old: Membership, authenticator: Authenticator
 ) -> None:
     announced, context = old.reinitialized, new.context
     if announced is None or link.psk_epoch != old.epoch or link.psk_group_id != old.group_id:
@@ -100,7 +97,7 @@ def _check_reinit(
         raise RuleViolation(msg, rule=Rule.REINIT_MEMBERS)
 
 
-def _check_branch(new: Epoch, old: Group, authenticator: Authenticator) -> None:
+def _check_branch(new: Epoch, old: Membership, authenticator: Authenticator) -> None:
     context = new.context
     if (
         int(context.version) != old.context.version
