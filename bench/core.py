@@ -33,6 +33,7 @@ from coterie.mls.group.results import Delta
 from coterie.mls.key_package import KeyPackageBundle
 from coterie.mls.proposal import Add, Proposal, Remove
 from coterie.mls.tree_math import LeafIndex
+from coterie.testing import MemoryStore
 
 BESIDE = CommitOptions(tree_inside=False)
 PAYLOAD = bytes(1024)
@@ -58,23 +59,6 @@ class Row:
     def ratio(self) -> float | None:
         """How many times the floor."""
         return self.seconds / self.floor if self.floor else None
-
-
-class Store(dict[bytes, bytes]):
-    """A client's store, as simple as can be."""
-
-    def apply(self, delta: Delta) -> None:
-        """One transaction."""
-        for prefix in delta.drop_prefixes:
-            for key in [key for key in self if key.startswith(prefix)]:
-                del self[key]
-        for key in delta.drops:
-            self.pop(key, None)
-        self.update(delta.puts)
-
-    def entries(self) -> dict[bytes, bytes]:
-        """All but what is read one by one."""
-        return {key: value for key, value in self.items() if key[:2] not in {b"n/", b"i/"}}
 
 
 class Clock:
@@ -141,12 +125,12 @@ def commits(shape: Shape, kind: str, rounds: int, prices: Prices) -> Iterable[Ro
     for name, calls in floors.items():
         yield _row(name, kind, shape.n, clock, prices.floor(calls), length)
     yield _row("save", kind, shape.n, clock, 0, int(statistics.median(written)))
-    store = Store()
+    store = MemoryStore()
     store.apply(_whole(far))
     entries = store.entries()
     for _ in range(rounds):
         clock.run("load", lambda: _ready(Group.load(entries, store, shape.config)))
-    yield _row("load", kind, shape.n, clock, 0, sum(map(len, store.values())))
+    yield _row("load", kind, shape.n, clock, 0, sum(map(len, store.data.values())))
 
 
 def _row(name: str, kind: str, n: int, clock: Clock, price: float = 0, length: int = 0) -> Row:

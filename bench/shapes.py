@@ -133,7 +133,7 @@ def _committers(n: int, shape: str) -> list[bool]:
     choose = random.Random(n)
     rule: dict[str, Callable[[int], bool]] = {
         "blank": lambda leaf: leaf == 0,
-        "warm": lambda leaf: True,
+        "warm": lambda _: True,
         "half": lambda leaf: leaf == 0 or choose.random() < 1 / 8,
     }
     return [rule[shape](leaf) for leaf in range(n)]
