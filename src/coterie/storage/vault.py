@@ -10,7 +10,7 @@ has.
 
 from __future__ import annotations
 
-import os
+from os import urandom
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -37,7 +37,7 @@ class Vault:
 
         `slot` is the slot of the value that it replaces, which is erased by this; None takes a free one.
         """
-        key = os.urandom(KEY_LENGTH)
+        key = urandom(KEY_LENGTH)
         if slot is None:
             slot = self._take()
         if slot is None:
