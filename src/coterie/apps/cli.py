@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from coterie import __version__
-from coterie.apps import demo, operator, user, vectors
+from coterie.apps import demo, inspect, operator, user, vectors
 from coterie.errors import CoterieError, ServiceError
 
 EXIT_ERROR = 1
@@ -27,6 +27,7 @@ app.add_typer(user.app)
 app.add_typer(operator.app)
 app.add_typer(demo.app)
 app.add_typer(vectors.app)
+app.add_typer(inspect.app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -49,7 +50,7 @@ def common(
 def main() -> None:
     """Runs the command line; every `CoterieError` becomes one line on standard error and an exit code."""
     try:
-        app()
+        app(prog_name="coterie")
     except CoterieError as error:
         Console(stderr=True, highlight=False).print(
             f"[bold red]error:[/] {_plain(error)}", soft_wrap=True

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from coterie.apps.diagnosis import diagnose
 from coterie.apps.profile import DEFAULT_SERVER, opened, run
 from coterie.apps.showing import clock, person, visible
 from coterie.client import Client, GroupHandle
@@ -66,7 +67,13 @@ async def _catch_up(client: Client) -> bool:
     return True
 
 
-def _report(group: GroupHandle, done: str) -> None:
+def _report(client: Client, group: GroupHandle, done: str) -> None:
+    """Says that it is done, or stored, or why it cannot be; exit code 1 then."""
+    problems = [event for event in client.pending_events() if isinstance(event, Problem)]
+    for event in problems:
+        Console(stderr=True, highlight=False).print(describe(event, client), soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
     left = group.waiting()
     if left:
         _say(f"{done} (stored; {left} waiting for the service)")
@@ -112,7 +119,7 @@ def new(
             group = await client.create_group(name)
             if users:
                 await group.add(*users)
-            _report(group, f"made [bold]{escape(visible(name))}[/] ({group.id[:12]})")
+            _report(client, group, f"made [bold]{escape(visible(name))}[/] ({group.id[:12]})")
 
     run(task())
 
@@ -126,8 +133,7 @@ def add(group: GroupArgument, users: UsersArgument, profile: ProfileOption = Non
             await _catch_up(client)
             handle = client.group(group)
             await handle.add(*users)
-            _report(handle, f"added {escape(visible(', '.join(users)))}")
-            _problems(client)
+            _report(client, handle, f"added {escape(visible(', '.join(users)))}")
 
     run(task())
 
@@ -141,8 +147,7 @@ def remove(group: GroupArgument, users: UsersArgument, profile: ProfileOption = 
             await _catch_up(client)
             handle = client.group(group)
             await handle.remove(*users)
-            _report(handle, f"removed {escape(visible(', '.join(users)))}")
-            _problems(client)
+            _report(client, handle, f"removed {escape(visible(', '.join(users)))}")
 
     run(task())
 
@@ -156,8 +161,7 @@ def rename(group: GroupArgument, name: str, profile: ProfileOption = None) -> No
             await _catch_up(client)
             handle = client.group(group)
             await handle.rename(name)
-            _report(handle, f"the group is called [bold]{escape(visible(name))}[/]")
-            _problems(client)
+            _report(client, handle, f"the group is called [bold]{escape(visible(name))}[/]")
 
     run(task())
 
@@ -171,7 +175,7 @@ def renew_keys(group: GroupArgument, profile: ProfileOption = None) -> None:
             await _catch_up(client)
             handle = client.group(group)
             await handle.renew_keys()
-            _report(handle, "renewed")
+            _report(client, handle, "renewed")
 
     run(task())
 
@@ -185,7 +189,7 @@ def leave(group: GroupArgument, profile: ProfileOption = None) -> None:
             await _catch_up(client)
             handle = client.group(group)
             await handle.leave()
-            _report(handle, "asked to be removed")
+            _report(client, handle, "asked to be removed")
 
     run(task())
 
@@ -234,6 +238,8 @@ def read(
             realm = client.identity.stored.realm.decode()
             for message in handle.history(limit):
                 _show_message(message, realm, as_json=as_json)
+            for message in handle.unread()[-1:]:
+                handle.mark_read(message)
 
     run(task())
 
@@ -274,12 +280,27 @@ def tail(
             wanted = client.group(group).id if group else None
             if not follow:
                 await _catch_up(client)
-                _show_events(client, client.pending_events(), wanted, as_json=as_json)
+                _show_news(client, wanted, as_json=as_json)
                 return
-            async for event in client.events():
-                _show_events(client, [event], wanted, as_json=as_json)
+            async for _ in client.changes():
+                _show_news(client, wanted, as_json=as_json)
 
     run(task())
+
+
+def _show_news(client: Client, wanted: str | None, *, as_json: bool) -> None:
+    """What happened, and the texts that were not read yet; they are read now."""
+    told = [e for e in client.pending_events() if not isinstance(e, MessageReceived)]
+    _show_events(client, told, wanted, as_json=as_json)
+    realm = client.identity.stored.realm.decode()
+    for group in client.groups():
+        if wanted not in {None, group.id}:
+            continue
+        for message in group.unread():
+            if not as_json and wanted is None:
+                _out().print(f"[cyan]{escape(visible(group.name))}[/] ", end="")
+            _show_message(message, realm, as_json=as_json)
+            group.mark_read(message)
 
 
 def _show_events(
@@ -317,7 +338,7 @@ def describe(event: Event, client: Client) -> str:
         case MembersRemoved():
             line = f"[dim]{who(event.by)} removed {who(*event.users)}[/]"
         case Renamed():
-            line = f"[dim]{who(event.by)} changed the group's name or rules[/]"
+            line = f"[dim]{who(event.by)} changed the group; it is called {escape(visible(event.name))}[/]"
         case RemovedFromGroup():
             line = f"[red]{who(event.by)} removed you: you read nothing that comes now[/]"
         case Missed():
@@ -326,12 +347,6 @@ def describe(event: Event, client: Client) -> str:
             advice = f" — {escape(event.what_to_do)}" if event.what_to_do else ""
             line = f"[yellow]{escape(visible(event.what))}[/]{advice}"
     return head + line if line else ""
-
-
-def _problems(client: Client) -> None:
-    for event in client.pending_events():
-        if isinstance(event, Problem):
-            _say(describe(event, client))
 
 
 @app.command()
@@ -408,6 +423,101 @@ def devices(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     run(task())
 
 
+@app.command()
+def search(
+    words: Annotated[list[str], typer.Argument(help="Words; the last may be a beginning.")],
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find texts in this device's history.
+
+    Example: coterie search night watch
+    """
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            realm = client.identity.stored.realm.decode()
+            for message in client.search(" ".join(words)):
+                _show_message(message, realm, as_json=as_json)
+
+    run(task())
+
+
+@app.command("export")
+def export_history(
+    file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    passphrase: Annotated[
+        str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)
+    ],
+    profile: ProfileOption = None,
+) -> None:
+    """Write this device's history to an encrypted file."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            count = client.export_history(file, passphrase)
+            _say(f"wrote {count} texts to {escape(str(file))}")
+
+    run(task())
+
+
+@app.command("import")
+def import_history(
+    file: Annotated[Path, typer.Argument(help="A file that `coterie export` wrote.")],
+    passphrase: Annotated[str, typer.Option(prompt=True, hide_input=True)],
+    profile: ProfileOption = None,
+) -> None:
+    """Add the history in an exported file to this device's."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            count = client.import_history(file, passphrase)
+            _say(f"added {count} texts")
+
+    run(task())
+
+
+@app.command()
+def logout(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    profile: ProfileOption = None,
+) -> None:
+    """Leave every group, revoke this device and delete its profile with all keys and history."""
+    if not yes:
+        typer.confirm("Delete this device's keys and history for good?", abort=True)
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await client.log_out()
+
+    run(task())
+    _say("this device is logged out, and its profile deleted")
+
+
+@app.command()
+def doctor(
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is wrong and what to do. The report names no user, group or key."""
+
+    async def task() -> bool:
+        async with opened(profile) as client:
+            online = client.is_enrolled and await _catch_up(client)
+            checks = diagnose(client, online=online)
+            if as_json:
+                typer.echo(json.dumps([asdict(check) for check in checks]))
+            for check in checks if not as_json else ():
+                mark = "[green]✓[/]" if check.good else "[yellow]![/]"
+                advice = f"\n  → {check.advice}" if check.advice and not check.good else ""
+                _say(f"{mark} {check.what}{advice}")
+            return all(check.good for check in checks)
+
+    if not run(task()):
+        raise typer.Exit(1)
+
+
 @app.command("link-device")
 def link_device(profile: ProfileOption = None) -> None:
     """Show a one-time code with which a further device of yours logs in."""
@@ -448,10 +558,12 @@ def chat(group: GroupArgument, profile: ProfileOption = None) -> None:
             realm = client.identity.stored.realm.decode()
             for message in handle.history(10):
                 _show_message(message, realm, as_json=False)
+            for message in handle.unread()[-1:]:
+                handle.mark_read(message)
 
             async def show() -> None:
-                async for event in client.events(poll=5):
-                    _show_events(client, [event], handle.id, as_json=False)
+                async for _ in client.changes(poll=5):
+                    _show_news(client, handle.id, as_json=False)
 
             showing = asyncio.create_task(show())
             try:

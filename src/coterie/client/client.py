@@ -128,15 +128,28 @@ class GroupHandle:
         """Asks the others to remove this device; they do with their next Commit."""
         await self._want(IntentKind.LEAVE, b"")
 
-    async def send(self, text: str) -> str:
-        """Sends a text; returns its id. It is kept and sent later where the service is away."""
-        message_id = self._conversation.want_text(text)
+    async def send(self, text: str, *, answers: Message | None = None) -> str:
+        """Sends a text; returns its id. It is kept and sent later where the service is away.
+
+        With `answers` that message is marked as read in the same step: a program that is killed and started again
+        neither forgets an answer nor gives it twice.
+        """
+        message_id = self._conversation.want_text(text, answers.position if answers else 0)
         await self._client.try_sync(self._conversation)
         return message_id
 
     def history(self, limit: int = 50) -> list[Message]:
         """The last texts, oldest first, with their state: waiting, sent or received."""
         return self._client.vault.messages(self.id, limit)
+
+    def unread(self) -> list[Message]:
+        """What arrived from others and was not marked as read, oldest first; kept over restarts."""
+        return self._client.vault.unread(self.id)
+
+    def mark_read(self, message: Message) -> None:
+        """Everything up to this message is read: `unread` gives it no more."""
+        with self._client.vault.step() as step:
+            step.mark_read(self.id, message.position)
 
     def waiting(self) -> int:
         """How many things are wanted and not done."""
@@ -416,6 +429,27 @@ class Client:
             raise StateError(msg)
         return found[0]
 
+    def search(self, text: str, limit: int = 50) -> list[Message]:
+        """Texts of all groups that have all the words, newest first; the last word may be a beginning."""
+        return self.vault.profile.view.search(text, limit=limit)
+
+    def export_history(self, path: Path, passphrase: str) -> int:
+        """Writes the history to an encrypted file; returns how many texts. `StateError` where the file exists."""
+        return self.vault.profile.view.export_history(path, passphrase)
+
+    def import_history(self, path: Path, passphrase: str) -> int:
+        """Adds an exported history; returns how many texts were new. `StorageError` for a wrong passphrase."""
+        with self.vault.profile.transaction() as tx:
+            return tx.import_history(path, passphrase)
+
+    async def log_out(self) -> None:
+        """Asks to be removed from every group, revokes this device, and deletes the profile with all it holds."""
+        for group in self.groups():
+            if group.status == "active" and len(group.members()) > 1:
+                await group.leave()
+        await self.revoke_device(self.identity.stored.device.decode())
+        self.vault.profile.wipe()
+
     async def create_group(self, name: str, *, retention: int = RETENTION) -> GroupHandle:
         """Makes a group of which this device is the only member, and administrator."""
         now = self._clock()
@@ -467,16 +501,26 @@ class Client:
         with suppress(ServiceError):
             await conversation.sync()
 
-    async def events(self, *, poll: float = 30.0) -> AsyncIterator[Event]:
-        """Everything that happens, for ever; woken by the service, and every `poll` seconds at the latest."""
+    async def changes(self, *, poll: float = 30.0) -> AsyncIterator[bool]:
+        """Goes on for ever: after each time that this device caught up, True, and False where the service was away.
+
+        Woken by the service; looks every `poll` seconds at the latest.
+        """
         while True:
             try:
                 await self.sync()
             except ServiceError as error:
+                yield False
                 await self._wait(error.retry_after or poll)
+            else:
+                yield True
+                await self._wait(poll)
+
+    async def events(self, *, poll: float = 30.0) -> AsyncIterator[Event]:
+        """Everything that happens, for ever. What arrived while nobody listened is in `GroupHandle.unread`."""
+        async for _ in self.changes(poll=poll):
             while not self._queue.empty():
                 yield self._queue.get_nowait()
-            await self._wait(poll)
 
     def pending_events(self) -> list[Event]:
         """What happened since the last call; for applications that call `sync` themselves."""

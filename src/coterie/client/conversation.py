@@ -150,8 +150,11 @@ class Conversation:
         with self._tools.vault.step() as step:
             return step.add_intent(self.id, intent)
 
-    def want_text(self, text: str) -> str:
-        """Stores a text to send; returns its message id."""
+    def want_text(self, text: str, answering: int = 0) -> str:
+        """Stores a text to send; returns its message id.
+
+        With it everything up to the position `answering` is marked as read, so that an answer is given once.
+        """
         if not self.is_active:
             msg = f"this device is not in the group {self.name!r} any more"
             raise StateError(msg)
@@ -159,6 +162,8 @@ class Conversation:
         with self._tools.vault.step() as step:
             step.add_intent(self.id, Intent(IntentKind.SEND, content.encode()))
             step.add_own_text(self.id, content, self._tools.identity.user)
+            if answering:
+                step.mark_read(self.id, answering)
         return content.message_id.hex()
 
     # -- catching up and carrying out
@@ -515,9 +520,13 @@ class Conversation:
                     return
             appended = await self._tools.delivery.append(intent.sealed)
         except Refused as refused:
-            if refused.code not in _ENDED:
+            if refused.code in _ENDED:
+                await self._lost(intent_id, intent)
+            elif refused.retry_after is None:
+                # Trying again is of no use, and nothing behind it may wait for ever.
+                self._give_up(intent_id, refused)
+            else:
                 raise
-            await self._lost(intent_id, intent)
             return
         except (RuleViolation, StateError, VerificationError) as error:
             self._give_up(intent_id, error)

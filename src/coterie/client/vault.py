@@ -21,6 +21,7 @@ _CONVERSATIONS = "conversations"
 _PACKAGES = "packages"
 _LINES = "lines"
 _LAZY = (b"n/", b"i/")
+_PAGE = 200
 _IDENTITY = b"identity"
 _INBOX_CURSOR = b"inbox-cursor"
 _BOXES = "boxes"
@@ -28,6 +29,7 @@ _BOX_CURSOR = b"box-cursor/"
 _REQUESTED = b"requested/"
 _REVOCATIONS = b"revocations"
 _RENEWAL = b"renewal/"
+_READ = b"read/"
 
 
 class StoredConversation(Struct):
@@ -152,6 +154,10 @@ class Step:
         return _intents(self._tx, conversation)
 
     # -- history
+
+    def mark_read(self, conversation: str, position: int) -> None:
+        """Up to where the user has read."""
+        self._tx.put(_CLIENT, _READ + conversation.encode(), b"%d" % position, secret=False)
 
     def add_own_text(self, conversation: str, content: Content, user: str) -> None:
         """An own text that waits to be sent."""
@@ -279,6 +285,18 @@ class Vault:
         """When this device asked to be added again, None where it did not."""
         value = self._view.get(_CLIENT, _REQUESTED + conversation.encode())
         return None if value is None else int(value.split(b" ", 1)[0])
+
+    def unread(self, conversation: str) -> list[Message]:
+        """What arrived from others and was not marked as read, oldest first."""
+        read = int(self._view.get(_CLIENT, _READ + conversation.encode()) or 0)
+        found: list[Message] = []
+        before: int | None = None
+        while True:
+            page = self._view.messages(conversation.encode(), before=before, limit=_PAGE)
+            found = [m for m in page if m.position > read] + found
+            if len(page) < _PAGE or page[0].position <= read:
+                return [m for m in found if m.state == MessageState.RECEIVED]
+            before = page[0].position
 
     def load_group(self, conversation: str, config: Config) -> Group:
         """The group as it was stored."""

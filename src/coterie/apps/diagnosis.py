@@ -1,0 +1,72 @@
+"""What `coterie doctor` looks at; findings name no user, group, key or address, so that they can be shown around."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from coterie import __version__
+from coterie.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding: whether it is good, what it is, and what to do where it is not."""
+
+    good: bool
+    what: str
+    advice: str = ""
+
+
+def diagnose(client: Client, *, online: bool) -> list[Check]:
+    """Everything that can be said of a profile."""
+    checks = [Check(good=True, what=f"coterie {__version__}")]
+    if not client.is_enrolled:
+        advice = "get a code from the operator, then: coterie login NAME --code CODE"
+        return [*checks, Check(good=False, what="this device is not enrolled", advice=advice)]
+    checks.append(
+        Check(online, "the service answers" if online else "the service cannot be reached",
+              "check the network; what you send is kept until then")
+    )  # fmt: skip
+    checks += _device(client)
+    checks += _groups(client)
+    return checks
+
+
+def _device(client: Client) -> list[Check]:
+    due = client.identity.renewal_due(int(time.time()))
+    passphrase = bool(os.environ.get("COTERIE_PASSPHRASE"))
+    packages = len(client.vault.packages(client.identity))
+    return [
+        Check(not due, "the certificate is renewed in time", "go online: it renews itself"),
+        Check(packages > 0, f"key packages ready, so that others can add you: {packages}",
+              "go online: new ones are published"),
+        Check(passphrase, "the storage key comes from a passphrase",
+              "the key lies beside the data: set COTERIE_PASSPHRASE before the first login"),
+    ]  # fmt: skip
+
+
+_ADVICE = {
+    "stuck": "nothing: this device has asked to be added again, which needs another member online",
+    "stopped": "the service contradicted itself: ask the operator before you go on",
+    "creating": "go online: it is finished then",
+}
+
+
+def _groups(client: Client) -> list[Check]:
+    states: dict[str, int] = {}
+    waiting = 0
+    for group in client.groups():
+        states[group.status] = states.get(group.status, 0) + 1
+        waiting += group.waiting() if group.status == "active" else 0
+    checks = [
+        Check(status in {"active", "left"}, f"groups {status}: {count}", _ADVICE.get(status, ""))
+        for status, count in sorted(states.items())
+    ]
+    checks.append(
+        Check(waiting == 0, f"waiting to be sent: {waiting}", "go online: they are sent then")
+    )
+    for what, count in sorted(client.tools.counters.items()):
+        checks.append(Check(good=True, what=f"{what} since the start: {count}"))
+    return checks

@@ -1,0 +1,204 @@
+"""What a person meets: the demo, the commands over real HTTP, the bot; what commands print is kept as snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from coterie.apps.cli import main
+from coterie.apps.demo import Services
+from coterie.client import Client
+from coterie.storage import StorageKey
+
+ROOT = Path(__file__).resolve().parents[2]
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+_COTERIE = [sys.executable, "-m", "coterie.apps"]
+
+
+@asynccontextmanager
+async def _services(folder: Path) -> AsyncIterator[Services]:
+    services = Services(folder)
+    await services.start()
+    try:
+        yield services
+    finally:
+        await services.stop()
+
+
+class Person:
+    """Somebody at a terminal; the commands run in this process, which spares starting Python for each."""
+
+    def __init__(self, name: str, folder: Path, services: Services) -> None:
+        self.name = name
+        self._environment = {
+            "COTERIE_PROFILE": str(folder / name),
+            "COTERIE_SERVER": services.url,
+            "COTERIE_WELCOME_DELAY": "0",
+            "NO_COLOR": "1",
+            "TERM": "dumb",
+            "COLUMNS": "100",
+        }
+
+    async def types(self, *words: str, stdin: str = "") -> str:
+        """What a command prints, standard error after standard output, then its exit code."""
+        return await asyncio.to_thread(self._run, words, stdin)
+
+    def _run(self, words: tuple[str, ...], stdin: str) -> str:
+        out, errors, code = io.StringIO(), io.StringIO(), 0
+        with (
+            mock.patch.dict(os.environ, self._environment),
+            mock.patch.object(sys, "argv", ["coterie", *words]),
+            mock.patch.object(sys, "stdin", io.StringIO(stdin)),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(errors),
+        ):
+            try:
+                main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+        text = f"$ coterie {' '.join(words)}\n{out.getvalue()}{errors.getvalue()}"
+        return text + (f"(exit code {code})\n" if code else "")
+
+
+def _settled(text: str) -> str:
+    """What differs between runs, made alike."""
+    text = re.sub(r"\b[0-9A-Z]{5}(-[0-9A-Z]{5}){3}\b", "CODE", text)
+    text = re.sub(r"\b[0-9a-f]{32}\b", "DEVICE", text)
+    text = re.sub(r"\b[0-9a-f]{12}\b", "GROUPID", text)
+    text = re.sub(r"\b(\d{4}-\d\d-\d\d )?\d\d:\d\d\b", "TIME", text)
+    text = re.sub(r"127\.0\.0\.1:\d+", "SERVER", text)
+    text = re.sub(r"coterie \d+\.\d+\S*", "coterie VERSION", text)
+    return re.sub(r"[ \t]+\n", "\n", text)
+
+
+def _matches(name: str, text: str) -> None:
+    """Compares with the snapshot; `COTERIE_SNAPSHOTS=write` writes it anew."""
+    path = SNAPSHOTS / f"{name}.txt"
+    if os.environ.get("COTERIE_SNAPSHOTS") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(_settled(text), encoding="utf-8")
+    assert _settled(text) == path.read_text(encoding="utf-8")
+
+
+def test_the_demo_shows_what_it_claims_in_less_than_two_minutes() -> None:
+    begun = time.monotonic()
+    done = subprocess.run(
+        [*_COTERIE, "demo", "--fast"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "✗" not in done.stdout
+    assert "9 claims checked" in done.stdout
+    assert time.monotonic() - begun < 120
+
+
+def test_what_a_person_types_and_reads(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with _services(tmp_path) as services:
+            alice, bob = (Person(name, tmp_path, services) for name in ("alice", "bob"))
+            said = await alice.types("send", "Friends", "too early")
+            for person in (alice, bob):
+                code = await services.code_for(person.name)
+                said += await person.types("login", person.name, "--code", code)
+            said += await alice.types("new", "Friends", "bob")
+            said += await bob.types("tail")
+            said += await bob.types("send", "Friends", "hello\u202ethere", "\x1b[31mred")
+            said += await alice.types("tail", "Friends")
+            said += await alice.types("tail", "Friends")
+            said += await alice.types("send", "Friends", stdin="two\nlines\n")
+            said += await alice.types("read", "Friends")
+            said += await bob.types("add", "Friends", "nobody")
+            said += await bob.types("remove", "Friends", "alice")
+            said += await alice.types("rename", "Friends", "Best friends")
+            said += await alice.types("groups")
+            said += await alice.types("members", "Best friends")
+            said += await alice.types("members", "Best friends", "--json")
+            said += await alice.types("search", "hel")
+            said += await alice.types("devices")
+            said += await alice.types("doctor")
+            said += await alice.types("remove", "Best friends", "bob")
+            said += await bob.types("tail")
+            said += await bob.types("send", "Best friends", "still here?")
+            said += await bob.types("read", "nothing like this")
+            await services.stop()
+            said += await alice.types("send", "Best friends", "into the dark")
+            said += await alice.types("doctor")
+            _matches("person", said)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("command", ["", "send", "tail", "doctor"])
+def test_the_help_is_what_it_was(command: str) -> None:
+    words = [command, "--help"] if command else ["--help"]
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb"}
+    done = subprocess.run(
+        [*_COTERIE, *words], capture_output=True, text=True, check=True, env=environment
+    )
+    _matches(f"help-{command or 'all'}", done.stdout)
+
+
+def test_the_bot_answers_and_goes_on_after_a_restart(tmp_path: Path) -> None:
+    async def bot(services: Services, code: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(ROOT / "examples" / "bot.py"),
+            str(tmp_path / "bot"),
+            services.url,
+            "bot",
+            code,
+        )
+
+    async def heard(client: Client, text: str) -> bool:
+        for _ in range(100):
+            await client.sync()
+            if any(m.text == text for m in client.groups()[0].history()):
+                return True
+            await asyncio.sleep(0.1)
+        return False
+
+    async def story() -> None:
+        async with (
+            _services(tmp_path) as services,
+            Client.open(
+                tmp_path / "alice",
+                StorageKey.given(bytes(32)),
+                server=services.url,
+                welcome_delay=0.0,
+            ) as alice,
+        ):
+            code = await services.code_for("bot")
+            await alice.enrol("alice", await services.code_for("alice"))
+            running = await bot(services, code)
+            try:
+                group = await alice.create_group("Testers")
+                for _ in range(100):
+                    await group.add("bot")
+                    if len(group.members()) == 2:
+                        break
+                    await asyncio.sleep(0.1)
+                await group.send("!echo one")
+                assert await heard(alice, "one")
+                running.send_signal(signal.SIGKILL)
+                await running.wait()
+                await group.send("!echo two")
+                running = await bot(services, code)
+                assert await heard(alice, "two")
+                assert [m.text for m in group.history()].count("one") == 1
+            finally:
+                running.kill()
+                await running.wait()
+
+    asyncio.run(story())
