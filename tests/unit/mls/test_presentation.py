@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from coterie.interop.inspecting.items import selected_name
 from coterie.interop.structs import RatchetTreeList
 from coterie.mls import types
 from coterie.mls.crypto import SUPPORTED_CIPHER_SUITES, suite_of
@@ -248,6 +249,19 @@ def test_a_struct_has_the_fields_of_the_rfc_in_its_order_and_of_its_types(
     assert cls.__name__ in rfc.structs, f"RFC 9420 declares no struct {cls.__name__}"
     declared = of_rfc(cls, rfc.structs[cls.__name__])
     assert of_ours(cls, declared) == declared
+
+
+@pytest.mark.parametrize("cls", STRUCTS, ids=lambda cls: cls.__name__)
+def test_inspection_shows_the_field_of_a_case_under_the_name_of_the_rfc(
+    cls: type[Struct], rfc: Presentation
+) -> None:
+    for each in cls._fields:
+        if isinstance(each.codec, Select):
+            (cases,) = [e[1] for e in rfc.structs[cls.__name__].entries if not isinstance(e, str)]
+            for case, fields in cases.items():
+                # The contents of a Proposal have no names in the RFC; there the case names them.
+                wanted = _name(_only(fields)) or case
+                assert selected_name(cls.__name__, case, each.name) == wanted
 
 
 @pytest.mark.parametrize("cls", STRUCTS, ids=lambda cls: cls.__name__)
