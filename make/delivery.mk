@@ -1,7 +1,9 @@
 # The Delivery Service: crashes and load. Machines differ: compare numbers of one machine only.
 
-.PHONY: crash
-crash: $(STAMP) ## crash the Delivery Service at every write and sync (CRASH_SEEDS, CRASH_KILLS)
+.PHONY: crash crash-delivery
+crash: crash-delivery
+
+crash-delivery: $(STAMP) ## crash the Delivery Service at every write and sync (CRASH_SEEDS, CRASH_KILLS)
 	COTERIE_CRASH_SEEDS=$(or $(CRASH_SEEDS),5) COTERIE_CRASH_KILLS=$(or $(CRASH_KILLS),30) \
 		$(BIN)/pytest -q tests/services/test_delivery_crash.py
 

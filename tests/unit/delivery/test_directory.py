@@ -13,8 +13,9 @@ from coterie.delivery.directory_store import SCHEMA, DirectoryTables
 from coterie.delivery.limits import LOCAL, Limiter
 from coterie.delivery.settings import Rate, Settings
 from coterie.delivery.store import connect, migrate
-from coterie.mls.framing import MLSMessage
+from coterie.mls.framing import MLSMessage, PrivateMessage
 from coterie.mls.key_package import KeyPackage
+from coterie.mls.types import ContentType
 from coterie.transport.api import (
     AckInbox,
     Claim,
@@ -360,3 +361,27 @@ def test_a_full_inbox_refuses(desk: Desk) -> None:
     desk.post(alice.envelope(first))
     with Raises(ErrorCode.QUOTA, "D-INB-9"):
         desk.post(alice.envelope(second))
+
+
+def test_tickets_that_are_not_used_are_limited() -> None:
+    desk = Desk(Settings(rates=UNLIMITED, max_tickets=2))
+    alice = desk.device()
+    mint = MintTickets(alice.inbox_id, alice.token, (fresh_id(), fresh_id()))
+    desk.run(lambda t: desk.directory.mint(t, mint, LOCAL))
+    with Raises(ErrorCode.QUOTA, "D-INB-4"):
+        desk.run(lambda t: desk.directory.mint(t, mint, LOCAL))
+
+
+@pytest.mark.parametrize("name", [b"", b"a" * 513])
+def test_a_name_is_neither_empty_nor_endless(desk: Desk, name: bytes) -> None:
+    alice = desk.device()
+    with Raises(ErrorCode.MALFORMED, "D-DIR-1"):
+        desk.publish(alice.publish(1).replace(name=name))
+
+
+def test_a_message_that_is_no_key_package_is_refused(desk: Desk) -> None:
+    alice = desk.device()
+    private = PrivateMessage(b"group", 0, ContentType.APPLICATION, b"", b"x", b"y")
+    message = KeyPackageMessage(MLSMessage.of(private).encode())
+    with Raises(ErrorCode.BAD_KEY_PACKAGE, "D-DIR-1"):
+        desk.publish(alice.publish(1).replace(key_packages=(message,)))
