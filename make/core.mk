@@ -4,4 +4,4 @@ HISTORIES ?= 500
 
 .PHONY: histories
 histories: $(STAMP) ## try random histories of a group (HISTORIES=500)
-	@COTERIE_HISTORIES=$(HISTORIES) $(BIN)/pytest -q -n0 tests/scenario/test_histories.py
+	@COTERIE_HISTORIES=$(HISTORIES) $(BIN)/pytest -q -n0 -o faulthandler_timeout=0 tests/scenario/test_histories.py

@@ -12,11 +12,11 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 def program() -> str:
     block = re.search(
-        r"^## In your program$.*?^```python\n(.*?)^```$",
+        r"without any I/O:\n\n```python\n(.*?)^```$",
         README.read_text(),
         re.MULTILINE | re.DOTALL,
     )
-    assert block is not None, "README.md has no Python under 'In your program'"
+    assert block is not None, "README.md has no program for the protocol alone"
     return block[1]
 
 

@@ -7,12 +7,12 @@ one: the next epoch, its encryption secret and what would change in the index of
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coterie.mls.crypto import SignaturePrivateKey, Suite
 from coterie.mls.framing import FramedContent
 from coterie.mls.group_context import GroupContext
-from coterie.mls.hpke import HPKEPrivateKey
+from coterie.mls.hpke import HPKEPrivateKey, RandomSource
 from coterie.mls.key_schedule import EpochSecrets, external_key_pair
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.proposal import Commit, Proposal, ReInit
@@ -71,6 +71,13 @@ class Epoch:
         return FramedContent(
             self.context.group_id, self.number, self.sender, authenticated_data, kind, body
         )
+
+    def forgotten(self, rng: RandomSource) -> Epoch:
+        """The epoch as one who left keeps it: every secret is replaced by one that means nothing."""
+        empty = EpochSecrets(*[Secret(b"")] * len(EpochSecrets._fields))
+        nothing = PrivatePath(self.leaf, self.suite.generate_hpke_key(rng), {})
+        key = self.suite.generate_signature_key(rng)
+        return replace(self, private=nothing, signature_key=key, secrets=empty)
 
     def public(self, index: Counters) -> PublicState:
         """What observers see as well."""

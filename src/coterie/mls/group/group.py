@@ -591,6 +591,7 @@ class Group(Membership):
 
     def _close(self, why: str) -> None:
         self._closed = why
+        self._epoch = self._epoch.forgotten(self._config.rng)
         self._keys.clear()
         self._proposals.clear()
         self._pending = None

@@ -130,7 +130,12 @@ class Membership:
         return check_key_package(state, package, self._config.policy(), now=now)
 
     def export_secret(self, label: str, context: bytes, length: int) -> Secret:
-        """A secret of `length` bytes for the application, the same for all members of the epoch (§8.5)."""
+        """A secret of `length` bytes for the application, the same for all members of the epoch (§8.5).
+
+        Raises `StateError` where this member was removed.
+        """
+        if self._closed is not None:
+            raise StateError(self._closed)
         return exported_secret(
             self.suite, self._epoch.secrets.exporter_secret, label, context, length
         )
@@ -151,6 +156,8 @@ class Membership:
 
     def secrets_held(self) -> list[SecretHeld]:
         """Every secret that this group holds, since which epoch, and why."""
+        if self._closed is not None:
+            return []
         held = list(self._keys.held(self._epoch))
         held += self._proposals.held(self.epoch)
         if self._pending is not None and self._pending.next is not None:

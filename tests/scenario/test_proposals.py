@@ -1,0 +1,199 @@
+"""Every kind of proposal, once, and what a Commit makes of those that do not fit together."""
+
+from __future__ import annotations
+
+import pytest
+
+from coterie.errors import DecryptionError, RuleViolation, StateError
+from coterie.mls.credential import Credential
+from coterie.mls.extension import Extension, capabilities
+from coterie.mls.group import CommitOptions, StagedCommit
+from coterie.mls.proposal import Add, PreSharedKey, Proposal, Remove
+from coterie.mls.rules import Rule
+from coterie.mls.types import ExtensionType
+from tests.scenario.circle import CUSTOM, NAME, SUITE, Circle
+
+
+def test_a_custom_proposal_is_carried_to_everybody() -> None:
+    circle = Circle("alice", "bob")
+    circle.tell(circle["bob"].group.propose(Proposal.custom(CUSTOM, b"let us vote")), besides="bob")
+    pending = circle.commit("alice", options=CommitOptions(path=False))
+    assert [entry.proposal.content for entry in pending.commit.proposals] == [b"let us vote"]
+    assert circle.agrees()
+
+
+def test_a_custom_proposal_of_a_type_that_nobody_registered_is_refused() -> None:
+    with pytest.raises(RuleViolation) as caught:
+        Circle("alice", "bob")["alice"].group.propose(Proposal.custom(0xF00F, b"?"))
+    assert caught.value.rule == Rule.LIST_CUSTOM_SUPPORT
+
+
+def test_the_groups_extensions_are_replaced() -> None:
+    circle = Circle("alice", "bob")
+    named = (Extension(ExtensionType(NAME), b"the inner circle"),)
+    circle.tell(circle["alice"].group.propose_extensions(named), besides="alice")
+    circle.commit("bob")
+    assert circle["alice"].group.context.extensions == named
+    assert circle.agrees()
+
+
+def test_an_extension_that_a_member_does_not_support_is_refused() -> None:
+    circle = Circle("alice", "bob")
+    unknown = (Extension(ExtensionType(0xF00E), b""),)
+    circle["alice"].group.propose_extensions(unknown)
+    pending = circle["alice"].group.commit()
+    assert pending.commit.proposals == (), "a proposal that cannot be valid was committed"
+
+
+def test_an_external_key_is_mixed_in_by_those_who_have_it() -> None:
+    circle = Circle("alice", "bob")
+    for person in circle.people.values():
+        person.psks[b"spoken"] = b"between us" * 3
+    psk = circle["alice"].group.external_psk(b"spoken")
+    circle.commit("alice", [Proposal.of(PreSharedKey(psk))], CommitOptions(path=False))
+    assert circle.agrees()
+
+
+def test_a_key_that_is_not_held_is_no_fault_of_the_committer() -> None:
+    circle = Circle("alice", "bob")
+    circle["alice"].psks[b"spoken"] = b"to alice alone"
+    psk = circle["alice"].group.external_psk(b"spoken")
+    with pytest.raises(DecryptionError) as caught:
+        circle.commit("alice", [Proposal.of(PreSharedKey(psk))])
+    assert caught.value.rule == Rule.PSK_UNKNOWN
+
+
+def test_a_waiting_key_that_the_committer_does_not_hold_is_left_out() -> None:
+    circle = Circle("alice", "bob")
+    circle["alice"].psks[b"spoken"] = b"to alice alone"
+    psk = circle["alice"].group.external_psk(b"spoken")
+    circle.tell(circle["alice"].group.propose_psk(psk), besides="alice")
+    assert circle.commit("bob").commit.proposals == ()
+    assert circle.agrees()
+
+
+def test_a_past_epochs_resumption_key_is_mixed_in() -> None:
+    circle = Circle("alice", "bob")
+    alice = circle["alice"].group
+    shared = alice.epoch
+    circle.commit("alice")
+    circle.commit("bob", [Proposal.of(PreSharedKey(alice.application_psk(shared)))])
+    assert circle.agrees()
+
+
+def test_of_two_updates_by_one_member_the_later_is_committed() -> None:
+    circle = Circle("alice", "bob")
+    bob = circle["bob"].group
+    circle.tell(bob.propose_update(), besides="bob")
+    circle.tell(bob.propose_update(), besides="bob")
+    last = bob.pending_proposals[-1].reference
+    pending = circle.commit("alice")
+    assert [entry.reference for entry in pending.commit.proposals] == [last]
+    assert circle.agrees()
+
+
+def test_a_remove_goes_before_an_update_of_the_same_member() -> None:
+    circle = Circle("alice", "bob", "carol")
+    circle.tell(circle["bob"].group.propose_update(), besides="bob")
+    circle.tell(circle["carol"].group.propose_remove(circle["bob"].group.own_leaf), besides="carol")
+    circle.commit("alice")
+    assert list(circle.people) == ["alice", "carol"]
+    assert circle.agrees()
+
+
+def test_a_waiting_add_of_somebody_who_is_in_already_is_left_out() -> None:
+    circle = Circle("alice", "bob")
+    again = circle.person("bob")
+    add = circle["alice"].group.propose(
+        Proposal.of(Add(again.bundle().key_package)), now=circle.clock()
+    )
+    circle.tell(add, besides="alice")
+    other = circle.person("carol")
+    pending = circle.add("bob", other)
+    assert [member.credential.identity for member in pending.commit.added] == [b"carol"]
+    assert circle.agrees()
+
+
+def test_an_add_by_value_of_somebody_who_is_in_already_is_refused() -> None:
+    circle = Circle("alice", "bob")
+    with pytest.raises(RuleViolation) as caught:
+        circle.commit("alice", [Proposal.of(Add(circle.person("bob").bundle().key_package))])
+    assert caught.value.rule == Rule.LIST_SAME_CLIENT
+
+
+def test_a_waiting_add_whose_lifetime_is_over_is_left_out() -> None:
+    circle = Circle("alice", "bob")
+    bundle = circle.person("carol").bundle()
+    add = circle["alice"].group.propose_add(circle["alice"].verified(bundle), now=circle.clock())
+    circle.tell(add, besides="alice")
+    circle.clock.advance(8 * 24 * 3600)
+    assert circle.commit("bob").commit.added == ()
+    assert circle.agrees()
+
+
+def test_an_update_brings_a_new_signature_key_credential_and_capabilities() -> None:
+    circle = Circle("alice", "bob")
+    bob = circle["bob"]
+    key = SUITE.generate_signature_key(bob.rng)
+    new = capabilities(
+        cipher_suites=[1], proposals=[CUSTOM], extensions=[NAME, 0xF0AA], rng=bob.rng
+    )
+    update = bob.group.propose_update(
+        signature_key=key, credential=Credential.basic(b"bob/2"), capabilities=new
+    )
+    bob.save()
+    circle.tell(update, besides="bob")
+    bob.restart()
+    circle.commit("alice")
+    member = circle["alice"].group.member(bob.group.own_leaf)
+    assert member.signature_key == key.public
+    assert member.credential.identity == b"bob/2"
+    assert 0xF0AA in member.node.capabilities.extensions
+    assert circle["alice"].hears(bob.group.encrypt(b"signed anew")) == b"signed anew"
+
+
+def test_a_commit_brings_a_new_leaf_even_where_no_path_was_asked_for() -> None:
+    circle = Circle("alice", "bob")
+    alice = circle["alice"]
+    key = SUITE.generate_signature_key(alice.rng)
+    pending = alice.group.commit(
+        signature_key=key,
+        credential=Credential.basic(b"alice/2"),
+        extensions=(Extension(ExtensionType.APPLICATION_ID, b"phone"),),
+        options=CommitOptions(path=False),
+    )
+    circle.adopt(pending.message, besides="alice")
+    alice.group.adopt(pending)
+    member = circle["bob"].group.member(0)
+    assert (member.signature_key, member.credential.identity) == (key.public, b"alice/2")
+    assert member.node.extensions == (Extension(ExtensionType.APPLICATION_ID, b"phone"),)
+    assert circle.agrees()
+
+
+def test_a_committer_commits_neither_its_own_update_nor_its_own_removal() -> None:
+    circle = Circle("alice", "bob")
+    alice = circle["alice"].group
+    circle.tell(alice.propose_update(), besides="alice")
+    circle.tell(alice.propose_remove(alice.own_leaf), besides="alice")
+    assert circle.commit("alice").commit.proposals == ()
+    with pytest.raises(RuleViolation) as caught:
+        alice.commit([Proposal.of(Remove(alice.own_leaf))])
+    assert caught.value.rule == Rule.LIST_OWN_REMOVE
+
+
+def test_what_waited_does_not_outlive_its_epoch() -> None:
+    circle = Circle("alice", "bob")
+    circle.tell(circle["bob"].group.propose_update(), besides="bob")
+    circle.commit("alice", options=CommitOptions(pending=False))
+    assert circle["alice"].group.pending_proposals == ()
+    assert circle["bob"].group.pending_proposals == ()
+    assert not any("Update" in held.what for held in circle["bob"].group.secrets_held())
+
+
+def test_a_second_commit_needs_the_first_adopted_or_dropped() -> None:
+    alice = Circle("alice", "bob")["alice"].group
+    alice.commit()
+    with pytest.raises(StateError, match="pending"):
+        alice.commit()
+    alice.drop_pending()
+    assert isinstance(alice.commit().commit, StagedCommit)
