@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coterie.errors import DecryptionError, RuleViolation, StateError
+from coterie.errors import DecryptionError, EpochError, RuleViolation, StateError
 from coterie.mls.credential import Credential
 from coterie.mls.extension import Extension, ExternalSender, ExternalSenders
 from coterie.mls.external import external_proposal, new_member_add
@@ -121,7 +121,7 @@ def test_an_external_commit_that_lost_its_race_is_dropped_with_its_group() -> No
     mine = (dave.key, dave.credential, dave.capabilities(), dave.config)
     _, late = Group.join_external(info, *mine)
     circle.commit("bob")
-    with pytest.raises(Exception, match="over"):
+    with pytest.raises(EpochError):
         circle["alice"].group.receive(late.encode())
     enter(circle, dave)
     assert circle.agrees()
