@@ -1,0 +1,241 @@
+"""What must hold in every simulation, each with the rules of docs/delivery-protocol.md that it rests on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import combinations
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from coterie.client.line import verify_receipt
+from coterie.delivery.store import Connection
+from coterie.errors import CoterieError, VerificationError
+from coterie.testing.simulator.observer import Adopted
+from coterie.testing.simulator.world import World
+from coterie.transport import api
+
+_SHORTEST = 8
+"""Byte strings below this length may agree by chance."""
+
+
+class Broken(AssertionError):
+    """An assertion does not hold; `name` is its function's."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"{name}: {what}")
+        self.name = name
+
+
+def nobody_forks_without_evidence(world: World) -> None:
+    """Two honest members never adopt different successors of an epoch without evidence (D-VAL-1, D-REC-9, D-REC-10).
+
+    Evidence is what a member was stopped by, or two signed receipts for one number among those that the two verified.
+    """
+    honest = {device.label for device in world.honest}
+    ways: dict[bytes, list[Adopted]] = defaultdict(list)
+    for adopted in world.observer.adopted:
+        if adopted.label in honest:
+            ways[adopted.parent].append(adopted)
+    for group in ways.values():
+        first = group[0]
+        for other in group[1:]:
+            if other.authenticator != first.authenticator and not _convicted(world, first, other):
+                what = f"{first.label} and {other.label} went on from one epoch to different ones"
+                raise Broken("nobody_forks_without_evidence", what)
+
+
+def _convicted(world: World, first: Adopted, other: Adopted) -> bool:
+    stopped = {label for label, _ in world.observer.evidence}
+    if {first.label, other.label} & stopped:
+        return True
+    mine, theirs = (world.observer.receipts.get(a.label, {}) for a in (first, other))
+    key = Ed25519PublicKey.from_public_bytes(world.service.receipt_key)
+    for place in mine.keys() & theirs.keys():
+        if mine[place].hash() != theirs[place].hash():
+            try:
+                verify_receipt(key, mine[place])
+                verify_receipt(key, theirs[place])
+            except VerificationError:
+                continue
+            return True
+    return False
+
+
+def one_head_means_one_history(world: World) -> None:
+    """Two members with the same receipt have read the same before it in its epoch (D-REC-2, D-REC-9)."""
+    labels = [device.label for device in world.honest]
+    for first, other in combinations(labels, 2):
+        mine, theirs = (world.observer.receipts.get(label, {}) for label in (first, other))
+        shared = set(mine.keys() & theirs.keys())
+        same = {place for place in shared if mine[place].hash() == theirs[place].hash()}
+        for epoch, number in shared - same:
+            if any(e == epoch and n > number for e, n in same):
+                what = f"{first} and {other} have one receipt and two histories"
+                raise Broken("one_head_means_one_history", what)
+
+
+def nobody_reads_what_comes_after(world: World) -> None:
+    """Who was removed reads nothing that was accepted after the removal, with whatever it kept (D-ENT-5, D-ACC-5).
+
+    Checked with every epoch key that the removed device ever had, against everything that the service stores.
+    """
+    order = world.observer.accepted
+    gone: dict[str, int] = {}
+    for removal in world.observer.removals:
+        device = world.devices.get(removal.whom)
+        if device is not None and device.status in {"left", "none"}:
+            when = order.get(removal.entry_hash, 0)
+            gone[removal.whom] = max(when, gone.get(removal.whom, 0))
+    for side in world.service.sides:
+        for entry in _entries(side):
+            if entry.header.kind != api.EntryKind.MESSAGE:
+                continue
+            for whom, since in gone.items():
+                keys = world.observer.keys.get(whom, {}).get(entry.header.epoch)
+                if keys is None or order.get(entry.hash(), 0) <= since:
+                    continue
+                if entry.hash() in world.observer.by_outsiders:
+                    continue
+                try:
+                    keys.open(entry)
+                except CoterieError:
+                    continue
+                what = f"{whom} opens an entry that came after its removal"
+                raise Broken("nobody_reads_what_comes_after", what)
+
+
+def outsiders_get_nothing(world: World) -> None:
+    """Who is in no epoch neither reads an entry of it nor appends one (D-ACC-5, D-ENT-1)."""
+    if world.leaks:
+        raise Broken("outsiders_get_nothing", world.leaks[0])
+
+
+def the_service_reads_nothing(world: World) -> None:
+    """No text stands anywhere in what the service stores (D-ENT-7, D-INB-5)."""
+    stored = b"".join(b"".join(_values(db)) for db in (*world.service.sides, world.service.mail))
+    for text in world.texts:
+        if text in stored:
+            raise Broken("the_service_reads_nothing", f"the service stores {text!r}")
+
+
+def nobody_honest_is_blamed(world: World) -> None:
+    """Blame falls on no honest member (D-VAL-3, D-VAL-6, D-VAL-9), and on no honest service (D-REC-10)."""
+    honest = {device.label for device in world.honest}
+    for blamed in world.observer.blamed:
+        if blamed.by in honest and blamed.whom in honest:
+            what = f"{blamed.by} blames {blamed.whom}: {blamed.why}"
+            raise Broken("nobody_honest_is_blamed", what)
+    if not world.kit.lying_service:
+        for label, evidence in world.observer.evidence:
+            if label in honest:
+                raise Broken("nobody_honest_is_blamed", f"{label} blames the service: {evidence}")
+
+
+def no_key_and_nonce_twice(world: World) -> None:
+    """No generation of a ratchet and no envelope key seals twice (D-ENT-2, D-ENT-7, D-BOX-8)."""
+    for what, used in (
+        ("a message key", world.observer.message_keys),
+        ("an envelope key", world.observer.envelope_keys),
+    ):
+        if used and max(used.values()) > 1:
+            raise Broken("no_key_and_nonce_twice", f"{what} served {max(used.values())} times")
+
+
+def nothing_unforeseen(world: World) -> None:
+    """Whatever others do, a device fails with a `ServiceError` or not at all (D-ENT-11, D-TRA-5)."""
+    if world.kit.lying_service:
+        return
+    for device in world.honest:
+        if device.errors:
+            raise Broken("nothing_unforeseen", f"{device.label}: {device.errors[0]!r}")
+
+
+def work_per_leaf_is_bounded(world: World) -> None:
+    """A member judges at most one Commit of a leaf in an epoch that it refuses (D-VAL-4)."""
+    honest = {device.label for device in world.honest}
+    for (label, _, leaf), times in world.observer.judged.items():
+        if label in honest and times > 1 + world.observer.restored[label]:
+            what = f"{label} judged {times} invalid Commits of leaf {leaf} in one epoch"
+            raise Broken("work_per_leaf_is_bounded", what)
+
+
+def databases_do_not_join(world: World) -> None:
+    """No byte string of 8 bytes or more, nor its hash, stands in both databases (D-DIR-9)."""
+    mail = set()
+    for value in _values(world.service.mail):
+        if len(value) >= _SHORTEST:
+            mail |= {value, api.sha256(value)}
+    for side in world.service.sides:
+        logs = [value for value in _values(side) if len(value) >= _SHORTEST]
+        shared = mail & {*logs, *map(api.sha256, logs)}
+        if shared:
+            what = f"{len(shared)} byte strings stand in both databases"
+            raise Broken("databases_do_not_join", what)
+
+
+def nobody_is_locked_out(world: World) -> None:
+    """Who is a member can take part again, and all are in one epoch (D-BOX-8, D-BUN-11, D-COR-1).
+
+    Holds after the storms while the service is honest and another honest member is there.
+    """
+    if world.kit.lying_service:
+        return
+    inside = [d for d in world.honest if d.status not in {"none", "left"}]
+    places = {}
+    for device in inside:
+        line = device.line()
+        if device.status != "active" or line is None:
+            why = device.client.vault.conversation(world.group_id).why.decode()
+            what = f"{device.label} is {device.status}: {why}; {device.refused[-1:]}"
+            raise Broken("nobody_is_locked_out", what)
+        places[device.label] = (line.group.epoch, line.group.epoch_authenticator)
+    if len(set(places.values())) > 1:
+        epochs = {label: epoch for label, (epoch, _) in places.items()}
+        refused = {d.label: d.refused[-1:] for d in inside}
+        raise Broken("nobody_is_locked_out", f"members are in epochs {epochs}: {refused}")
+
+
+def what_was_wanted_is_done(world: World) -> None:
+    """Nothing that a member wanted waits for ever (D-BUN-10)."""
+    if world.kit.lying_service:
+        return
+    for device in world.honest:
+        if device.status == "active" and device.handle is not None and device.handle.waiting():
+            what = f"{device.label} waits with {device.handle.waiting()}: {device.refused[-1:]}"
+            raise Broken("what_was_wanted_is_done", what)
+
+
+ALWAYS: tuple[Callable[[World], None], ...] = (
+    nobody_forks_without_evidence,
+    nobody_honest_is_blamed,
+    no_key_and_nonce_twice,
+    outsiders_get_nothing,
+    nothing_unforeseen,
+)
+"""Looked at after every action."""
+
+AT_THE_END: tuple[Callable[[World], None], ...] = (
+    one_head_means_one_history,
+    nobody_reads_what_comes_after,
+    the_service_reads_nothing,
+    work_per_leaf_is_bounded,
+    databases_do_not_join,
+    nobody_is_locked_out,
+    what_was_wanted_is_done,
+)
+"""Looked at when the storms are over."""
+
+
+def _entries(db: Connection) -> list[api.Entry]:
+    rows = db.execute("SELECT body FROM entry WHERE body IS NOT NULL ORDER BY key").fetchall()
+    return [api.Entry.decode(body) for (body,) in rows if isinstance(body, bytes)]
+
+
+def _values(db: Connection) -> list[bytes]:
+    values = []
+    tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    for (table,) in tables:
+        for row in db.execute(f"SELECT * FROM {table}").fetchall():  # noqa: S608 - our own tables
+            values += [value for value in row if isinstance(value, bytes)]
+    return values

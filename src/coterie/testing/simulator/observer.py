@@ -1,0 +1,173 @@
+"""What a simulation records behind everybody's back: who adopted what, who was blamed, which keys served.
+
+The methods of the real classes are wrapped while a simulation runs; nothing that they do changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from coterie.client.epoch_keys import EpochKeys
+from coterie.client.line import Committed, Evidence, Line, Void
+from coterie.mls.secret_tree import SecretTree
+from coterie.transport import api
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A member went from one epoch to the next."""
+
+    label: str
+    parent: bytes
+    entry_hash: bytes
+    epoch: bytes
+    authenticator: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Blamed:
+    """A member was told that another one's Commit is invalid."""
+
+    by: str
+    whom: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A member learnt that a Commit had removed it or another."""
+
+    entry_hash: bytes
+    whom: str
+
+
+@dataclass(slots=True)
+class Observer:
+    """Everything that was recorded."""
+
+    adopted: list[Adopted] = field(default_factory=list)
+    blamed: list[Blamed] = field(default_factory=list)
+    removals: list[Removal] = field(default_factory=list)
+    evidence: list[tuple[str, Evidence]] = field(default_factory=list)
+    receipts: dict[str, dict[tuple[bytes, int], api.Receipt]] = field(default_factory=dict)
+    """What each member verified, by epoch and number."""
+    keys: dict[str, dict[bytes, EpochKeys]] = field(default_factory=dict)
+    """The epoch keys that each member ever had, by epoch."""
+    message_keys: Counter[bytes] = field(default_factory=Counter)
+    envelope_keys: Counter[bytes] = field(default_factory=Counter)
+    judged: Counter[tuple[str, bytes, int]] = field(default_factory=Counter)
+    """How many Commits of a leaf a member judged in an epoch, those it refused."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    accepted: dict[bytes, int] = field(default_factory=dict)
+    """The order in which the service accepted entries."""
+    by_outsiders: set[bytes] = field(default_factory=set)
+    """Entries that an adversary made: what it reads in them it knew before."""
+    missed: Counter[str] = field(default_factory=Counter)
+    """How often retention was faster than a member."""
+    joined: Counter[str] = field(default_factory=Counter)
+    """How often a member came in by a Welcome."""
+    restored: Counter[str] = field(default_factory=Counter)
+    """How often a device fell back to a copy."""
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Wraps what is watched."""
+        with ExitStack() as stack:
+            for owner, name, wrapper in (
+                (Line, "take", self._take),
+                (Line, "skip_gone", self._skip),
+                (EpochKeys, "append", self._append),
+                (SecretTree, "next_sending", self._sending),
+            ):
+                stack.enter_context(mock.patch.object(owner, name, wrapper(getattr(owner, name))))
+            yield
+
+    def _take(self, real: Any) -> Any:  # noqa: ANN401 - a method of Line
+        def take(line: Line, stored: api.StoredEntry, *, now: int) -> Any:  # noqa: ANN401 - Outcome
+            label = label_of(line)
+            before = line.state
+            self.keys.setdefault(label, {})[before.epoch] = line.keys
+            members = {int(m.leaf): m.node.credential.identity for m in line.group.members()}
+            try:
+                outcome = real(line, stored, now=now)
+            except Evidence as evidence:
+                self.evidence.append((label, evidence))
+                raise
+            place = (before.epoch, stored.receipt.number)
+            self.receipts.setdefault(label, {})[place] = stored.receipt
+            self.outcomes[type(outcome).__name__] += 1
+            self._note(label, members, before.epoch, stored, line, outcome)
+            return outcome
+
+        return take
+
+    def _note(
+        self,
+        label: str,
+        members: dict[int, bytes],
+        epoch: bytes,
+        stored: api.StoredEntry,
+        line: Line,
+        outcome: Any,  # noqa: ANN401 - Outcome
+    ) -> None:
+        entry_hash = stored.receipt.entry_hash
+        match outcome:
+            case Committed() if outcome.commit.next is not None:
+                self.adopted.append(
+                    Adopted(
+                        label,
+                        epoch,
+                        entry_hash,
+                        line.state.epoch,
+                        line.group.epoch_authenticator,
+                    )
+                )
+                self.keys[label][line.state.epoch] = line.keys
+                for member in outcome.commit.removed:
+                    self.removals.append(Removal(entry_hash, name_of(member.node.credential)))
+            case Committed():
+                self.removals.append(Removal(entry_hash, label))
+            case Void(leaf=int() as leaf):
+                whom = members[leaf].decode().rpartition("/")[2]
+                self.blamed.append(Blamed(label, whom, outcome.why))
+                self.judged[(label, epoch, leaf)] += 1
+            case _:
+                pass
+
+    def _append(self, real: Any) -> Any:  # noqa: ANN401 - a method of EpochKeys
+        def append(keys: EpochKeys, header: api.EntryHeader, content: api.SealedContent) -> Any:  # noqa: ANN401
+            self.envelope_keys[bytes(keys.envelope_secret) + header.id] += 1
+            return real(keys, header, content)
+
+        return append
+
+    def _skip(self, real: Any) -> Any:  # noqa: ANN401 - a method of Line
+        def skip_gone(line: Line, gone: api.Receipt) -> None:
+            self.missed[label_of(line)] += 1
+            real(line, gone)
+
+        return skip_gone
+
+    def _sending(self, real: Any) -> Any:  # noqa: ANN401 - a method of SecretTree
+        def next_sending(tree: SecretTree, leaf: Any, kind: Any) -> Any:  # noqa: ANN401
+            found = real(tree, leaf, kind)
+            self.message_keys[bytes(found.key) + bytes(found.nonce)] += 1
+            return found
+
+        return next_sending
+
+
+def name_of(credential: Any) -> str:  # noqa: ANN401 - Credential
+    """The device that a simulation's credential names."""
+    device: str = credential.identity.decode().rpartition("/")[2]
+    return device
+
+
+def label_of(line: Line) -> str:
+    """Whose place in the log it is."""
+    return name_of(line.group.member(line.group.own_leaf).node.credential)

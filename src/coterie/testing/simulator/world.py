@@ -1,0 +1,317 @@
+"""A simulated world: devices, a service, a network, a clock, and the actions that a schedule is made of.
+
+Nothing in it is left to chance: randomness comes from the seed, time from the clock, and what goes on at once is
+interleaved by the schedule. A schedule is a list of actions with small numbers as arguments, taken modulo what there
+is, so that any part of a schedule is a schedule too; that is what shrinking rests on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from coterie.client import box, client, content, conversation, line
+from coterie.client import identity as client_identity
+from coterie.client.content import WhoMay
+from coterie.client.intents import Intent, IntentKind
+from coterie.errors import ServiceError
+from coterie.mls.tls import Struct
+from coterie.testing.clock import Clock
+from coterie.testing.randomness import Randomness
+from coterie.testing.simulator.device import Device, Pause
+from coterie.testing.simulator.observer import Observer
+from coterie.testing.simulator.service import RETENTION, ModelService
+from coterie.transport import api
+from coterie.transport.refusal import Refused
+
+HOUR = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One line of a schedule."""
+
+    name: str
+    a: int = 0
+    b: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.a}, {self.b})"
+
+
+class Network:
+    """Loses requests and answers, holds requests back and delivers them twice."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._random = rng
+        self.loss = 0.0
+        self.doubling = 0.0
+        self.held: list[tuple[str, str, Struct, int]] = []
+
+    def loses_request(self) -> bool:
+        """Whether this request is lost."""
+        return self._random.random() < self.loss
+
+    def loses_answer(self) -> bool:
+        """Whether this answer is lost."""
+        return self._random.random() < self.loss
+
+    def hold(self, who: str, path: str, request: Struct, side: int) -> None:
+        """May keep a copy of a request, to deliver it once more, later."""
+        if self._random.random() < self.doubling:
+            self.held.append((who, path, request, side))
+
+
+@dataclass(slots=True)
+class Kit:
+    """What the members of a world are."""
+
+    members: int = 4
+    outsiders: int = 2
+    """Devices that are not in the group at first, and may be added."""
+    loss: float = 0.0
+    doubling: float = 0.0
+    dishonest: frozenset[str] = field(default_factory=frozenset)
+    """Members whose fate nobody promises anything about."""
+    lying_service: bool = False
+
+
+class World:
+    """One simulation."""
+
+    def __init__(self, seed: int, kit: Kit) -> None:
+        self.seed = seed
+        self.kit = kit
+        self.clock = Clock(1_800_000_000)
+        self.randomness = Randomness(seed)
+        self.random = random.Random(seed)  # noqa: S311 - a schedule, not a secret
+        self.network = Network(random.Random(seed + 1))  # noqa: S311 - weather, not a secret
+        self.service = ModelService(self.clock, b"receipt key %d" % seed)
+        self.observer = Observer()
+        self.group_id = ""
+        self.texts: list[bytes] = []
+        self.steps = 0
+        self.devices: dict[str, Device] = {}
+        self.leaks: list[str] = []
+        """What somebody read or wrote who should not."""
+        self.hooks: list[Callable[[World, Device, str, Struct], None]] = []
+        """Called with each request before it is carried: a lying service or network may raise."""
+
+    # -- beginning and end
+
+    @contextmanager
+    def running(self) -> Iterator[World]:
+        """Takes chance and time away from the client's modules while the block runs."""
+        entropy = SimpleNamespace(token_bytes=self.randomness)
+        waiting = SimpleNamespace(sleep=_sleep, Lock=asyncio.Lock)
+        with ExitStack() as stack:
+            for module in (box, client, content, conversation, line, client_identity):
+                stack.enter_context(mock.patch.object(module, "secrets", entropy))
+            stack.enter_context(mock.patch.object(conversation, "asyncio", waiting))
+            stack.enter_context(mock.patch.object(conversation, "random", self.random))
+            stack.enter_context(mock.patch.object(client, "STOCK", 2))
+            stack.enter_context(mock.patch.object(client, "RETENTION", RETENTION))
+            stack.enter_context(self.observer.watching())
+            try:
+                self._populate()
+                yield self
+            finally:
+                for device in self.devices.values():
+                    if device.task is not None:
+                        device.task.close()
+                self.service.close()
+
+    def _populate(self) -> None:
+        names = [f"m{n}" for n in range(self.kit.members)]
+        names += [f"o{n}" for n in range(self.kit.outsiders)]
+        for name in names:
+            self.devices[name] = Device(self, name)
+            self.devices[name].run(self.devices[name].client.publish())
+        first = self.devices["m0"]
+        first.run(first.client.create_group("Model", retention=RETENTION))
+        group = first.client.groups()[0]
+        self.group_id = group.id
+        vault, config = first.client.vault, first.client.tools.config
+        group_line = vault.load_line(group.id, config)
+        profile = content.read_profile(group_line.group.context.extensions).replace(
+            may_add=WhoMay.MEMBERS, may_remove=WhoMay.MEMBERS
+        )
+        with vault.step() as step:
+            step.add_intent(group.id, Intent(IntentKind.CHANGE_RULES, profile.encode()))
+        others = names[1 : self.kit.members]
+        if others:
+            first.run(group.add(*others))
+        for name in names[: self.kit.members]:
+            self.devices[name].sync()
+        self.network.loss = self.kit.loss
+        self.network.doubling = self.kit.doubling
+
+    # -- who is there
+
+    @property
+    def honest(self) -> list[Device]:
+        """The devices that follow the protocol."""
+        return [d for d in self.devices.values() if d.label not in self.kit.dishonest]
+
+    def pick(self, number: int, *, active: bool = True) -> Device | None:
+        """An honest device in the group."""
+        found = [d for d in self.honest if not active or d.status == "active"]
+        return found[number % len(found)] if found else None
+
+    # -- the network
+
+    def carry(self, device: Device, path: str, request: Struct) -> Struct:
+        """Takes a device's request to the service; raises `ServiceError` for what is lost or refused."""
+        if self.network.loses_request():
+            raise ServiceError("the request was lost", retry_after=0)
+        for hook in self.hooks:
+            hook(self, device, path, request)
+        if path in {"logs/append", "boxes/post", "inboxes/post"}:
+            self.network.hold(device.label, path, request, device.side)
+        return self.ask(device.label, path, request, device.side)
+
+    def ask(self, who: str, path: str, request: Struct, side: int = 0) -> Struct:
+        """Asks the service, whoever it is."""
+        answer = self.service.handle(path, request, who.encode(), side)
+        if isinstance(request, api.Append):
+            order = self.observer.accepted
+            order.setdefault(request.entry.hash(), len(order))
+        return answer
+
+    # -- actions
+
+    def act(self, action: Action) -> None:
+        """Does one line of a schedule."""
+        self.steps += 1
+        getattr(self, f"do_{action.name}")(action.a, action.b)
+
+    def do_send(self, a: int, b: int) -> None:
+        """A member sends a text."""
+        self._begin(a, b, lambda d: d.handle.send(self._text()))
+
+    def _text(self) -> str:
+        text = f"text {len(self.texts)} {self.randomness(8).hex()}"
+        self.texts.append(text.encode())
+        return text
+
+    def do_renew(self, a: int, b: int) -> None:
+        """A member renews its keys."""
+        self._begin(a, b, lambda d: d.handle.renew_keys())
+
+    def do_rename(self, a: int, b: int) -> None:
+        """A member renames the group."""
+        self._begin(a, b, lambda d: d.handle.rename(f"Model {b}"))
+
+    def do_add(self, a: int, b: int) -> None:
+        """A member adds a user who is not in the group."""
+        outside = [d for d in self.honest if d.status in {"none", "left"}]
+        if outside:
+            user = outside[b % len(outside)].user
+            self._begin(a, b, lambda d: d.handle.add(user))
+
+    def do_remove(self, a: int, b: int) -> None:
+        """A member removes another; two honest ones stay."""
+        inside = [d for d in self.devices.values() if d.status == "active"]
+        by = self.pick(a)
+        if by is None or len([d for d in self.honest if d.status == "active"]) < 4:
+            return
+        whom = inside[b % len(inside)]
+        if whom is not by:
+            self._begin(a, b, lambda d: d.handle.remove(whom.user))
+
+    def do_sync(self, a: int, _b: int) -> None:
+        """A device catches up."""
+        device = self.pick(a, active=False)
+        if device is not None:
+            device.sync()
+
+    def do_start(self, a: int, b: int) -> None:
+        """A device begins to catch up, and is left somewhere in it."""
+        device = self.pick(a, active=False)
+        if device is not None and device.task is None:
+            device.start(device.client.sync())
+            self._some_steps(device, b)
+
+    def do_step(self, a: int, b: int) -> None:
+        """A device goes on with what it is doing."""
+        device = self.pick(a, active=False)
+        if device is not None:
+            self._some_steps(device, b)
+
+    def _begin(self, a: int, b: int, what: Callable[[Any], Any]) -> None:
+        device = self.pick(a)
+        if device is None:
+            return
+        device.finish()
+        if device.status != "active":
+            return
+        device.start(what(device))
+        if b % 3:
+            device.finish()
+        else:
+            self._some_steps(device, b)
+
+    @staticmethod
+    def _some_steps(device: Device, b: int) -> None:
+        for _ in range(1 + b % 7):
+            if not device.step():
+                break
+        device.told.extend(device.client.pending_events())
+
+    def do_crash(self, a: int, _b: int) -> None:
+        """A device's process ends and begins again."""
+        device = self.pick(a, active=False)
+        if device is not None:
+            device.crash()
+
+    def do_back_up(self, a: int, _b: int) -> None:
+        """A device's profile is copied."""
+        device = self.pick(a)
+        if device is not None:
+            device.back_up()
+
+    def do_restore(self, a: int, b: int) -> None:
+        """A device falls back to a copy."""
+        device = self.pick(a, active=False)
+        if device is not None and device.restore(b):
+            self.observer.restored[device.label] += 1
+
+    def do_tick(self, a: int, _b: int) -> None:
+        """Seconds pass."""
+        self.clock.advance(1 + a % 120)
+
+    def do_hours(self, a: int, _b: int) -> None:
+        """Hours pass, and the service drops what is too old."""
+        self.clock.advance((1 + a % 11) * HOUR)
+        self.service.sweep()
+
+    def do_replay(self, a: int, _b: int) -> None:
+        """The network delivers a request once more."""
+        if self.network.held:
+            who, path, request, side = self.network.held[a % len(self.network.held)]
+            try:
+                self.ask(who, path, request, side)
+            except Refused:
+                return
+
+    # -- the end
+
+    def heal(self, rounds: int = 6) -> None:
+        """Storms end: everybody is there, nothing is lost, and time passes."""
+        self.network.loss = 0.0
+        for _ in range(rounds):
+            for device in self.honest:
+                device.sync()
+            self.clock.advance(61)
+
+
+async def _sleep(seconds: float) -> None:
+    """Waiting by the clock is a point at which others may go first."""
+    del seconds
+    await Pause()
