@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from coterie.errors import RuleViolation
 from coterie.mls.credential import Authenticator, Credential
-from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
+from coterie.mls.crypto import SignatureJob, SignaturePrivateKey, Suite, suite_of
 from coterie.mls.extension import (
     Capabilities,
     Extension,
@@ -59,6 +60,19 @@ class KeyPackage(Struct):
 
         Raises `RuleViolation` or `VerificationError`; the result is the only form in which it can be added.
         """
+        self._check_contents(suite, now, max_lifetime)
+        check_signature(self.leaf_node, suite)
+        suite.verify_with_label(*self._signed(), rule=Rule.KEY_PACKAGE_SIGNATURE)
+        check_credential(self.leaf_node, authenticator, now=now)
+        return VerifiedKeyPackage(self, _DOOR)
+
+    def _signed(self) -> SignatureJob:
+        raw = self.encode()
+        signed = raw[: len(raw) - len(encode_opaque(self.signature))]
+        return self.leaf_node.signature_key, "KeyPackageTBS", signed, self.signature
+
+    def _check_contents(self, suite: Suite, now: int | None, max_lifetime: int | None) -> None:
+        """Everything but the signatures and the credential."""
         if self.version != ProtocolVersion.MLS10:
             msg = f"the key package is for protocol version {int(self.version)}"
             raise RuleViolation(msg, rule=Rule.KEY_PACKAGE_VERSION)
@@ -78,17 +92,6 @@ class KeyPackage(Struct):
         if self.init_key == leaf.encryption_key:
             msg = "the key package uses one key as init key and as encryption key"
             raise RuleViolation(msg, rule=Rule.KEY_PACKAGE_INIT_KEY)
-        check_signature(leaf, suite)
-        raw = self.encode()
-        suite.verify_with_label(
-            leaf.signature_key,
-            "KeyPackageTBS",
-            raw[: len(raw) - len(encode_opaque(self.signature))],
-            self.signature,
-            rule=Rule.KEY_PACKAGE_SIGNATURE,
-        )
-        check_credential(leaf, authenticator, now=now)
-        return VerifiedKeyPackage(self, _DOOR)
 
 
 class KeyPackageTBS(Struct):
@@ -114,6 +117,30 @@ class VerifiedKeyPackage:
             msg = "a VerifiedKeyPackage comes from KeyPackage.validate alone"
             raise TypeError(msg)
         self.key_package = key_package
+
+
+def validate_all(
+    packages: Sequence[KeyPackage],
+    suite: Suite,
+    authenticator: Authenticator,
+    *,
+    now: int | None,
+    max_lifetime: int | None = MAX_LIFETIME,
+    run: Callable[..., Iterable[Any]] = map,
+) -> list[VerifiedKeyPackage]:
+    """As `KeyPackage.validate` for each; `run` is `map` or an executor's, for the signatures."""
+    for package in packages:
+        package._check_contents(suite, now, max_lifetime)  # noqa: SLF001 - same module
+    leaves = (
+        (leaf.signature_key, "LeafNodeTBS", leaf.to_be_signed(b"", 0), leaf.signature)
+        for leaf in (package.leaf_node for package in packages)
+    )
+    suite.verify_many(leaves, rule=Rule.LEAF_SIGNATURE, map=run)
+    signed = (package._signed() for package in packages)  # noqa: SLF001 - same module
+    suite.verify_many(signed, rule=Rule.KEY_PACKAGE_SIGNATURE, map=run)
+    for package in packages:
+        check_credential(package.leaf_node, authenticator, now=now)
+    return [VerifiedKeyPackage(package, _DOOR) for package in packages]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

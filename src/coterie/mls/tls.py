@@ -392,25 +392,21 @@ class Rest(Opaque):
 
 
 class Vector(Codec):
-    """`T x<V>` as a tuple; with `lazy`, elements of one size are decoded when they are asked for."""
+    """`T x<V>` as a tuple; elements of one size of the struct `lazy` are decoded when they are asked for."""
 
-    def __init__(self, element: Codec, *, lazy: bool = False) -> None:
+    def __init__(self, element: Codec, lazy: type[Struct] | None = None) -> None:
         self.element = element
         self.lazy = lazy
-        if lazy and isinstance(element, Nested):
-            _opaques(element.cls)
+        if lazy is not None:
+            _opaques(lazy)
 
     def decode_source(self, gen: Gen, target: str, name: str, indent: int) -> None:
         """See Codec."""
         end, item, items = gen.var("end"), gen.var("item"), gen.var("items")
         _vector_header(gen, end, name, indent)
-        if self.lazy:
-            assert isinstance(self.element, Nested)
-            gen.add(
-                f"{target} = {gen.bind(EqualSized.read, 'read')}(b, p, {end}, "
-                f"{gen.bind(self.element.cls, 'cls')})",
-                indent,
-            )
+        if self.lazy is not None:
+            read, cls = gen.bind(EqualSized.read, "read"), gen.bind(self.lazy, "cls")
+            gen.add(f"{target} = {read}(b, p, {end}, {cls})", indent)
             gen.add(f"if {target} is not None: p = {end}", indent)
             gen.add("else:", indent)
             indent += 1
@@ -773,8 +769,8 @@ def _annotated(base: Any, metadata: tuple[Any, ...]) -> Codec:  # noqa: ANN401
     if any(isinstance(m, Interned) for m in metadata):
         codec = InternedStruct(inner)
     if any(isinstance(m, Lazy) for m in metadata):
-        assert isinstance(codec, Vector)
-        codec = Vector(codec.element, lazy=True)
+        element = get_args(inner)[0]
+        codec = Vector(codec_of(element), lazy=element)
     if (
         optional
         and not any(isinstance(m, When) for m in metadata)

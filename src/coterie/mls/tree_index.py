@@ -212,11 +212,12 @@ class TreeIndex:
 class IndexView:
     """The counters of an epoch that is only staged: those of the present one and what would be added."""
 
-    __slots__ = ("base", "changes")
+    __slots__ = ("_in_use", "base", "changes")
 
     def __init__(self, base: Counters, changes: Mapping[bytes, int]) -> None:
         self.base = base
         self.changes = changes
+        self._in_use: frozenset[int] | None = None
 
     def count(self, name: bytes) -> int:
         """How many nodes count under the name."""
@@ -224,6 +225,8 @@ class IndexView:
 
     def credential_types_in_use(self) -> frozenset[int]:
         """The types of all members' credentials."""
-        types = set(self.base.credential_types_in_use())
-        types.update(int.from_bytes(name[1:]) for name in self.changes if name[:1] == _IN_USE)
-        return frozenset(t for t in types if self.count(type_name(_IN_USE, t)))
+        if self._in_use is None:
+            types = set(self.base.credential_types_in_use())
+            types.update(int.from_bytes(name[1:]) for name in self.changes if name[:1] == _IN_USE)
+            self._in_use = frozenset(t for t in types if self.count(type_name(_IN_USE, t)))
+        return self._in_use

@@ -23,7 +23,7 @@ from coterie.mls.ratchet_tree import (
 )
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
-from coterie.mls.tree_math import LeafIndex, NodeIndex
+from coterie.mls.tree_math import LeafIndex, NodeIndex, common_ancestor_level
 
 PATH_LABEL = "UpdatePathNode"
 
@@ -87,8 +87,9 @@ class DerivedPath:
 
     def secret_for(self, leaf: LeafIndex) -> Secret | None:
         """The path secret of the lowest node of the path above a leaf (§12.4.3.1)."""
+        lowest = common_ancestor_level(self.leaf, leaf)
         for step in self.steps:
-            if step.node.index.covers(leaf):
+            if step.node.level >= lowest:
                 return step.path_secret
         return None
 

@@ -70,7 +70,11 @@ class Config:
     def policy(self) -> Policy:
         """What decides about validity."""
         return Policy(
-            self.authenticator, self.rules, self.custom_proposals, self.limits.max_lifetime
+            self.authenticator,
+            self.rules,
+            self.custom_proposals,
+            self.limits.max_lifetime,
+            self.run,
         )
 
 

@@ -287,7 +287,7 @@ class Group(Membership):
 
     def commit(
         self,
-        proposals: Sequence[Proposal] = (),
+        proposals: Sequence[Proposal | VerifiedKeyPackage] = (),
         *,
         now: int | None = None,
         options: CommitOptions = _DEFAULTS,
@@ -298,6 +298,7 @@ class Group(Membership):
     ) -> PendingCommit:
         """Makes a Commit of the given proposals and of those that wait (§12.4.1).
 
+        A key package that was validated stands for an Add of it, and is not validated again.
         Of what waits it leaves out what does not make a valid Commit with the rest. Its handshake generation is burnt
         even where the Commit is dropped. A signature key, credential, capabilities or extensions of the own leaf that
         are given take the place of the present ones with it.
@@ -310,7 +311,13 @@ class Group(Membership):
         if any(change is not None for change in changes):
             options = replace(options, path=True)
         new_leaf = self._new_leaf(*changes)
-        entries = [CommittedProposal(proposal, self._epoch.sender) for proposal in proposals]
+        sender = self._epoch.sender
+        entries = [
+            CommittedProposal(Proposal.of(Add(item.key_package)), sender, checked=True)
+            if isinstance(item, VerifiedKeyPackage)
+            else CommittedProposal(item, sender)
+            for item in proposals
+        ]
         return self._commit(CommitPlan(entries, new_leaf, self._find_psks, options), now)
 
     def _new_leaf(

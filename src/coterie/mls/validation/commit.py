@@ -7,15 +7,16 @@ part of the next epoch, and it costs O(log n) where the list of proposals is sho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from coterie.errors import RuleViolation
 from coterie.mls.credential import Authenticator, authenticate, check_successor
 from coterie.mls.crypto import Suite
 from coterie.mls.extension import Extension, ExternalSenders, find_extension
 from coterie.mls.group_context import GroupContext
-from coterie.mls.key_package import MAX_LIFETIME
+from coterie.mls.key_package import MAX_LIFETIME, validate_all
 from coterie.mls.leaf_node import (
     LeafNode,
     check_contents,
@@ -51,6 +52,8 @@ class Policy:
     rules: GroupRules | None = None
     custom: Mapping[int, CustomProposal] = field(default_factory=dict)
     max_lifetime: int | None = MAX_LIFETIME
+    run: Callable[..., Iterable[Any]] = map
+    """`map`, or an executor's, for many signatures at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +107,14 @@ def stage_proposals(
     for leaf in proposals.removes:
         state.tree.member(leaf, rule=Rule.REMOVE_BLANK)
         leaves[leaf] = None
-    for add, checked in proposals.adds:
-        if not checked:
-            check_add(state, add, policy, now=now)
+    validate_all(
+        [add.key_package for add, checked in proposals.adds if not checked],
+        state.suite,
+        policy.authenticator,
+        now=now,
+        max_lifetime=policy.max_lifetime,
+        run=policy.run,
+    )
     added = [add.key_package.leaf_node for add, _ in proposals.adds]
     tree, positions = state.tree.with_leaves(leaves).with_added(added)
     changes = Counter[bytes]()
