@@ -1,0 +1,106 @@
+"""The database under the services: group commit, what a failing write leaves behind, versions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coterie.delivery.store import Connection, Schema, Store, connect, open_database
+from coterie.errors import StorageError
+
+FIRST = "CREATE TABLE word (text TEXT NOT NULL);"
+SECOND = "ALTER TABLE word ADD COLUMN length INTEGER;"
+SCHEMA = Schema("words", (FIRST, SECOND))
+
+
+def add(word: str) -> Callable[[Connection], str]:
+    def write(db: Connection) -> str:
+        db.execute("INSERT INTO word(text) VALUES (?)", (word,))
+        if word == "bad":
+            raise ValueError(word)
+        return word
+
+    return write
+
+
+def words(db: Connection) -> list[str]:
+    return [str(text) for (text,) in db.execute("SELECT text FROM word ORDER BY rowid")]
+
+
+def test_a_write_that_raises_changes_nothing_and_stops_nobody(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = Store(tmp_path / "w.db", SCHEMA)
+        writes = [store.write(add(w)) for w in ("one", "bad", "two")]
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        assert results[0::2] == ["one", "two"]
+        assert isinstance(results[1], ValueError)
+        assert await store.read(words) == ["one", "two"]
+        await store.close()
+
+    asyncio.run(run())
+
+
+def test_writes_that_come_together_share_a_sync(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = Store(tmp_path / "w.db", SCHEMA)
+        before = (tmp_path / "w.db-wal").stat().st_size
+        await asyncio.gather(*(store.write(add(str(n))) for n in range(100)))
+        one_batch = (tmp_path / "w.db-wal").stat().st_size - before
+        assert one_batch < 10 * 4096, "a hundred commits would write a hundred pages"
+        await store.close()
+
+    asyncio.run(run())
+
+
+def test_too_many_waiting_writes_are_refused(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = Store(tmp_path / "w.db", SCHEMA, queue_limit=2)
+        first = [store.write(add(str(n))) for n in range(2)]
+        with pytest.raises(StorageError, match="come back later"):
+            store.write(words)
+        await asyncio.gather(*first)
+        assert len(await store.write(words)) == 2
+        await store.close()
+
+    asyncio.run(run())
+
+
+def test_closing_finishes_what_waits_and_takes_nothing_more(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = Store(tmp_path / "w.db", SCHEMA)
+        write = store.write(add("last"))
+        await store.close()
+        assert await write == "last"
+        with pytest.raises(StorageError, match="closed"):
+            store.write(words)
+
+    asyncio.run(run())
+
+
+def test_an_old_database_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = str(tmp_path / "w.db")
+    db = open_database(path, Schema("words", (FIRST,)))
+    db.execute("INSERT INTO word(text) VALUES ('old')")
+    db.close()
+    db = open_database(path, SCHEMA)
+    assert db.execute("SELECT text, length FROM word").fetchall() == [("old", None)]
+    db.close()
+
+
+def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "w.db")
+    db = open_database(path, SCHEMA)
+    db.execute("PRAGMA user_version=3")
+    db.close()
+    with pytest.raises(StorageError, match="use the newer program"):
+        open_database(path, SCHEMA)
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.db"
+    path.write_bytes(b"these bytes are no database" * 100)
+    with pytest.raises(StorageError, match="cannot be opened"):
+        connect(str(path))
