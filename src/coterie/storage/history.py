@@ -80,6 +80,9 @@ def read_history(path: Path, passphrase: str) -> Iterator[Message]:
     except apsw.NotADBError:
         msg = f"the passphrase does not open {path}, or it is no exported history, or damaged"
         raise StorageError(msg) from None
+    except apsw.SQLError as error:
+        msg = f"{path} is damaged: it has not the tables of an exported history ({error})"
+        raise StorageError(msg) from None
     except apsw.Error as error:
         raise explain(error, path) from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import unicodedata
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from coterie.storage.files import replace_file
 KEY_LENGTH: Final = 32
 _FORMAT: Final = 1
 _SALT_LENGTH: Final = 16
+_SALT: Final = re.compile(f"[0-9a-f]{{{2 * _SALT_LENGTH}}}")
 _NONCE_LENGTH: Final = 12
 _KEYRING_SERVICE: Final = "coterie"
 # What a key file may ask for at most, so that a forged one cannot stall the program.
@@ -166,14 +168,14 @@ def _read(content: bytes, path: Path) -> dict[str, Any]:
     damaged = f"the key file {path} is damaged; restore it from a backup"
     try:
         head = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise StorageError(damaged) from None
-    if not isinstance(head, dict) or not isinstance(head.get("format"), int):
+    if not isinstance(head, dict) or type(head.get("format")) is not int:
         raise StorageError(damaged)
     if head["format"] > _FORMAT:
         msg = f"{path} was written by a newer version of this program; update the program"
         raise StorageError(msg)
-    if head.get("kind") not in _NAMES or not _sound_cost(head):
+    if str(head.get("kind")) not in _NAMES or not _sound_cost(head):
         raise StorageError(damaged)
     return head
 
@@ -187,8 +189,8 @@ def _sound_cost(head: dict[str, Any]) -> bool:
     numbers = [(asked[name], most) for name, most in _MOST.items()]
     if not all(type(number) is int and 0 < number <= most for number, most in numbers):
         return False
-    salt = asked["salt"]
-    return isinstance(salt, str) and len(salt) == 2 * _SALT_LENGTH
+    # Argon2 needs eight blocks of memory in each lane.
+    return asked["memory_kib"] >= 8 * asked["lanes"] and bool(_SALT.fullmatch(str(asked["salt"])))
 
 
 def _canonical(head: dict[str, Any]) -> bytes:
