@@ -78,13 +78,8 @@ def test_a_file_that_cannot_be_read_is_an_error(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("data", "words"),
-    [
-        (b"\x00\x01\x00\x05\xff\xff", ()),
-        (b"\xff" * 100, ()),
-        (b"\x1b]0;title\x07", ()),
-        (b"00", ("--type", "Nothing\x1b[2J")),
-        (b"00", ("--suite", "99", "--type", "LeafNode")),
-    ],
+    [(b"\x00\x01\x00\x05\xff\xff", ()), (b"00", ("--type", "Nothing\x1b[2J"))],
+    ids=["junk", "control characters"],
 )
 def test_bad_input_is_one_line_and_status_1_and_no_traceback(
     data: bytes, words: tuple[str, ...]

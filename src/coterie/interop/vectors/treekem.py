@@ -13,7 +13,13 @@ from coterie.interop.vectors.trees import gap_tree, read_tree, unmerged_tree
 from coterie.mls.crypto import SignaturePrivateKey, Suite
 from coterie.mls.group_context import GroupContext
 from coterie.mls.hpke import HPKEPrivateKey, RandomSource
-from coterie.mls.ratchet_tree import PathNode, RatchetTree, UpdatePath, verify_parent_hashes
+from coterie.mls.ratchet_tree import (
+    ParentNode,
+    PathNode,
+    RatchetTree,
+    UpdatePath,
+    verify_parent_hashes,
+)
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
 from coterie.mls.tls import JSON
@@ -63,6 +69,11 @@ class _Setting:
             secret = suite.derive_secret(entry.data("path_secret"), "node")
             parents[index] = suite.derive_key_pair(secret)
             expect(f"key of {index!r}", parents[index].public, parent.encryption_key)
+        for above, _ in self.tree.direct_path(leaf):
+            merged = isinstance(above.node, ParentNode) and leaf not in above.node.unmerged_leaves
+            if merged and above.index not in parents:
+                msg = f"{leaf!r} has no path secret of {above.index!r}, which it must know"
+                raise Mismatch(msg)
         self.private[leaf] = PrivatePath(leaf, leaf_key, parents)
         self.signature_keys[leaf] = signature_key
 
