@@ -46,6 +46,8 @@ class Weather:
         self.lose_request = 0.0
         self.lose_answer = 0.0
         self.paths: list[str] = []
+        self.tamper: dict[str, Callable[[Any, Any], Any]] = {}
+        """What a hostile service makes of a request and the answer to it, by path."""
 
     def before(self, path: str) -> None:
         """May lose the request."""
@@ -70,7 +72,8 @@ class WorldCarrier(MemoryCarrier):
         self._weather.before(path)
         result = await super().call(path, request, answer)
         self._weather.after()
-        return result
+        tamper = self._weather.tamper.get(path)
+        return result if tamper is None else answer.decode(tamper(request, result).encode())
 
     async def connect(self) -> MemoryConnection:
         self._weather.before("subscribe")

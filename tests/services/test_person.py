@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -21,6 +22,7 @@ import pytest
 from coterie.apps.cli import main
 from coterie.apps.demo import Services
 from coterie.client import Client
+from coterie.client.events import Event, MembersAdded
 from coterie.storage import StorageKey
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +150,40 @@ def test_the_help_is_what_it_was(command: str) -> None:
         [*_COTERIE, *words], capture_output=True, text=True, check=True, env=environment
     )
     _matches(f"help-{command or 'all'}", done.stdout)
+
+
+def test_the_client_program_in_the_readme_adds_bob_and_says_hello(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(from coterie\.client import.*?)```", readme, re.DOTALL)
+    assert block is not None
+    told: list[Event] = []
+    program: dict[str, Any] = {"print": told.append}
+    exec(compile(block[1], "README.md", "exec"), program)
+
+    async def story() -> None:
+        async with (
+            _services(tmp_path) as services,
+            Client.open(tmp_path / "bob", StorageKey.given(bytes(32)), server=services.url) as bob,
+        ):
+            await bob.enrol("bob", await services.code_for("bob"))
+            code = await services.code_for("alice")
+            running = asyncio.create_task(program["main"](services.url, code, "a passphrase"))
+            try:
+                for _ in range(150):
+                    await bob.sync()
+                    if bob.groups() and bob.groups()[0].history():
+                        break
+                    await asyncio.sleep(0.1)
+                assert [m.text for m in bob.groups()[0].history()] == ["Hello"]
+            finally:
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+            assert any(isinstance(event, MembersAdded) for event in told)
+
+    asyncio.run(story())
 
 
 def test_the_bot_answers_and_goes_on_after_a_restart(tmp_path: Path) -> None:

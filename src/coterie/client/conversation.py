@@ -195,11 +195,18 @@ class Conversation:
                     break
             else:
                 before = line.state
-                line.see_head(result.head)
+                try:
+                    line.see_head(result.head)
+                except Evidence as evidence:
+                    self._stop(evidence)
+                    return
                 if line.state is not before:
                     self._store(line)
                 if line.next_number >= result.next_number:
                     return
+                if not result.entries:
+                    msg = "the service names newer entries than it gives"
+                    raise ServiceError(msg, retry_after=5)
 
     def _moved_on(self, line: Line, epoch: bytes) -> bool:
         """Whether what was read just now ended the epoch, or this device's part in the group."""
@@ -249,16 +256,23 @@ class Conversation:
                     step.end(self.id, line)
                 else:
                     step.save_line(self.id, line)
+        except VerificationError as error:
+            # Without two signatures that contradict each other it is no evidence, only an answer to throw away.
+            msg = f"the service's answer is not the log: {error}"
+            raise ServiceError(msg, rule=error.rule, retry_after=60) from error
         except Evidence as evidence:
-            with tools.vault.step() as step:
-                step.set_status(self.id, "stopped", str(evidence))
-            told = [
-                events.Problem(
-                    self.id, str(evidence), "ask the operator; go on with `coterie doctor`"
-                )
-            ]
+            self._stop(evidence)
         for event in told:
             tools.emit(event)
+
+    def _stop(self, evidence: Evidence) -> None:
+        """Keeps the evidence, sends nothing more in this group, and tells the user (D-REC-10)."""
+        with self._tools.vault.step() as step:
+            step.set_status(self.id, "stopped", str(evidence))
+            step.save_evidence(self.id, evidence.first.encode() + evidence.second.encode())
+        self._line = None
+        advice = "ask the operator; nothing more is sent in this group"
+        self._tools.emit(events.Problem(self.id, str(evidence), advice))
 
     @staticmethod
     def _ended(outcome: Outcome) -> bool:

@@ -25,6 +25,7 @@ _PAGE = 200
 _IDENTITY = b"identity"
 _INBOX_CURSOR = b"inbox-cursor"
 _BOXES = "boxes"
+_EVIDENCE = "evidence"
 _BOX_CURSOR = b"box-cursor/"
 _REQUESTED = b"requested/"
 _REVOCATIONS = b"revocations"
@@ -107,6 +108,10 @@ class Step:
     def set_box_cursor(self, conversation: str, number: int) -> None:
         """Up to where the boxes were read."""
         self._tx.put(_CLIENT, _BOX_CURSOR + conversation.encode(), b"%d" % number)
+
+    def save_evidence(self, conversation: str, receipts: bytes) -> None:
+        """Keeps two receipts that contradict each other, one after the other."""
+        self._tx.put(_EVIDENCE, conversation.encode(), receipts, secret=False)
 
     def set_requested(self, conversation: str, package: bytes, now: int) -> None:
         """Notes that this device asked to be added again."""
