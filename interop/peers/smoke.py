@@ -481,10 +481,11 @@ def external_signer(world: World, first: Client, second: Client) -> None:
 
 
 def reinit(world: World, first: Client, second: Client) -> None:
-    """The group is closed and its successor opened by the second peer."""
+    """The group is closed and its successor, of another suite, opened by the second peer."""
     a, b, c = trio(world, first, second)
+    suite = 2 if world.suite == 1 else 1
     proposal = a.client.ReInitProposal(
-        state_id=a.state, cipher_suite=world.suite, group_id=b"successor", extensions=[]
+        state_id=a.state, cipher_suite=suite, group_id=b"successor", extensions=[]
     ).proposal
     commit = b.client.ReInitCommit(
         state_id=b.state, by_reference=[proposal], external_tree=world.outside
