@@ -30,7 +30,7 @@ from bench.floor import Geometry, Prices
 from bench.shapes import NOW, Shape, build
 from coterie.mls.group import CommitOptions, Group, Member, PendingCommit
 from coterie.mls.group.results import Delta
-from coterie.mls.key_package import KeyPackageBundle
+from coterie.mls.key_package import KeyPackage, KeyPackageBundle, validate_all
 from coterie.mls.proposal import Add, Proposal, Remove
 from coterie.mls.tree_math import LeafIndex
 from coterie.testing import MemoryStore
@@ -252,6 +252,34 @@ def joins(shape: Shape, kind: str, rounds: int, prices: Prices) -> Iterable[Row]
     yield _row("join besides signatures", kind, n, clock)
 
 
+def bulk(n: int, rounds: int, prices: Prices) -> Iterable[Row]:
+    """Adding `n` clients to a group of two in one Commit, their key packages verified before."""
+    clock, shape = Clock(), build(2, "blank")
+    bundles = [shape.bundle(b"newcomer %d" % number) for number in range(n)]
+    packages = [KeyPackage.decode(bundle.key_package.encode()) for bundle in bundles]
+    prices.renew()
+    floors: dict[str, floor.Floor] = {}
+    length = 0
+    for _ in range(rounds):
+        group, other = shape.member(0), shape.member(1)
+        pending = clock.run("add all", partial(_add_all, shape, group, packages))
+        message = pending.message.encode()
+        length = len(message)
+        at = replace(geometry(group, message), context=len(shape.context.encode()))
+        floors["add all"] = floor.add_many(at, n)
+        follow(clock, "process add all", other, message)
+        for _ in range(10):
+            _sample(prices, floors)
+    yield _row("add all", "bulk", n, clock, prices.floor(floors["add all"]), length)
+    yield _row("process add all", "bulk", n, clock, 0, length)
+
+
+def _add_all(shape: Shape, group: Group, packages: list[KeyPackage]) -> PendingCommit:
+    authenticator = shape.config.authenticator
+    verified = validate_all(packages, shape.suite, authenticator, now=NOW)
+    return group.commit(verified, now=NOW, options=BESIDE)
+
+
 def measure(sizes: Iterable[int], shapes: Iterable[str], prices: Prices) -> list[Row]:
     """All operations in all groups; the floor's prices are renewed beside each group."""
     rows: list[Row] = []
@@ -260,13 +288,14 @@ def measure(sizes: Iterable[int], shapes: Iterable[str], prices: Prices) -> list
             say(f"{kind} group of {n:,}")
             shape = build(n, kind)
             gc.collect()
-            many = 40 if kind == "warm" and n <= 10_000 else 15 if kind == "warm" else 3
+            many = (40 if n <= 10_000 else 20) if kind == "warm" else 3
             rows += commits(shape, kind, many, prices)
             if kind != "warm":
                 continue
             rows += membership(shape, kind, max(many // 3, 5), prices)
             rows += messages(shape, kind, 300, prices)
-            rows += joins(shape, kind, 9 if n <= 1_000 else 3 if n <= 10_000 else 1, prices)
+            rows += joins(shape, kind, 9 if n <= 1_000 else 3, prices)
+            rows += bulk(n, 5 if n <= 1_000 else 1, prices)
     return rows
 
 

@@ -177,6 +177,23 @@ def join(at: Geometry, members: int, parents: int, shared: int) -> Floor:
     )
 
 
+def add_many(at: Geometry, members: int) -> Floor:
+    """A Commit that adds many, key packages verified: two verifications and a Welcome's seal for each."""
+    package = at.leaf + 120
+    return (
+        create_commit(at)
+        + calls(
+            ("verify", at.leaf, members),
+            ("verify", package, members),
+            ("sha256", package, members),
+            ("sha256", at.leaf, members),
+            ("sha256", 135, members),
+            ("sign", at.context + 100, 1),
+        )
+        + hpke_seals(members, 2 * HASH)
+    )
+
+
 def encrypt(size: int, context: int) -> Floor:
     """An application message: one signature."""
     return calls(("sign", size + context, 1)) + private_seal(size)

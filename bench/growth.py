@@ -1,0 +1,224 @@
+"""Makes `docs/performance.md` and its plot of what `bench.core` measured: `python -m bench.growth build/bench.json`.
+
+The page has ratios only: to the floor of the same run, and to the same operation in a smaller group. Milliseconds stay
+in the JSON: they say more about the machine than about the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.core import Row
+
+DOCS = Path(__file__).parents[1] / "docs"
+REFERENCE = 1_000
+TARGETS = {
+    ("create commit", REFERENCE): 1.6,
+    ("process commit, near", REFERENCE): 1.6,
+    ("process commit, far", REFERENCE): 1.6,
+    ("join", REFERENCE): 1.5,
+    ("encrypt 1 KiB", REFERENCE): 2.0,
+    ("decrypt 1 KiB", REFERENCE): 2.0,
+}
+"""The highest ratio to the floor that the design allows, by operation and size of the group."""
+GROWTH = {
+    "create commit": 2.5,
+    "process commit, near": 2.5,
+    "process commit, far": 2.5,
+}
+"""From 100 to 10,000 members an operation may cost so many times as much."""
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """A table in Markdown; all columns but the first are numbers."""
+    head = list(head)
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+class Figures:
+    """The rows of one run, by shape, operation and size."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self.machine: dict[str, Any] = report["machine"]
+        self.rows = [Row(**row) for row in report["rows"]]
+        self.sizes = sorted({row.members for row in self.rows})
+
+    def of(self, shape: str) -> dict[str, dict[int, Row]]:
+        """By operation, then by size."""
+        found: dict[str, dict[int, Row]] = {}
+        for row in self.rows:
+            if row.shape == shape:
+                found.setdefault(row.operation, {})[row.members] = row
+        return found
+
+    def ratios(self, shape: str) -> list[str]:
+        """How many times the floor."""
+        rows = []
+        for operation, by_size in self.of(shape).items():
+            if any(row.floor for row in by_size.values()):
+                cells = [_ratio(by_size.get(n)) for n in self.sizes]
+                rows.append([operation, *cells, _verdict(operation, by_size)])
+        return table(["operation", *_heads(self.sizes), "allowed"], rows)
+
+    def growth(self) -> list[str]:
+        """How many times the same in the smallest group that was measured."""
+        rows = []
+        for operation, by_size in self.of("warm").items():
+            base = by_size[min(by_size)].seconds
+            cells = [f"{by_size[n].seconds / base:.2f}" if n in by_size else "" for n in self.sizes]
+            rows.append([operation, *cells, _grown(operation, by_size)])
+        return table(["operation", *_heads(self.sizes), "100 to 10,000, allowed"], rows)
+
+    def shapes(self) -> list[str]:
+        """What blanks cost: a Commit in other shapes, in warm Commits of the same size."""
+        warm, rows = self.of("warm"), []
+        for shape in ("half", "blank"):
+            for operation, by_size in self.of(shape).items():
+                if operation in warm:
+                    cells = [
+                        f"{by_size[n].seconds / warm[operation][n].seconds:.1f}"
+                        if n in by_size and n in warm[operation]
+                        else ""
+                        for n in self.sizes
+                    ]
+                    rows.append([f"{operation}, {shape}", *cells])
+        return table(["operation, shape", *_heads(self.sizes)], rows) if rows else []
+
+    def sizes_written(self) -> list[str]:
+        """Bytes, which are exact."""
+        rows = []
+        for operation in ("create commit", "save"):
+            by_size = self.of("warm").get(operation, {})
+            cells = [f"{by_size[n].bytes:,}" if n in by_size else "" for n in self.sizes]
+            rows.append([{"save": "stored by one save"}.get(operation, "the Commit"), *cells])
+        return table(["bytes", *_heads(self.sizes)], rows)
+
+
+def _heads(sizes: Iterable[int]) -> list[str]:
+    return [f"{n:,}" for n in sizes]
+
+
+def _ratio(row: Row | None) -> str:
+    return f"{row.ratio:.2f}" if row is not None and row.ratio else ""
+
+
+def _verdict(operation: str, by_size: dict[int, Row]) -> str:
+    allowed = TARGETS.get((operation, REFERENCE))
+    row = by_size.get(REFERENCE)
+    if allowed is None or row is None or row.ratio is None:
+        return ""
+    return f"{allowed} {'met' if row.ratio <= allowed else 'missed'}"
+
+
+def _grown(operation: str, by_size: dict[int, Row]) -> str:
+    allowed = GROWTH.get(operation)
+    if allowed is None or not {100, 10_000} <= by_size.keys():
+        return ""
+    grown = by_size[10_000].seconds / by_size[100].seconds
+    return f"{grown:.2f}, {allowed} {'met' if grown <= allowed else 'missed'}"
+
+
+def page(figures: Figures) -> str:
+    """The whole of `docs/performance.md`."""
+    machine = figures.machine
+    lines = [
+        "# Performance of the core",
+        "",
+        (
+            "Made by `make bench`; do not edit. Ratios of medians of one run, no figures to quote: on another machine,"
+            " run it again."
+        ),
+        "",
+        (
+            f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['system']};"
+            f" {machine['python']}, cryptography {machine['cryptography']}. Suite 1, basic credentials."
+        ),
+        "Times are processor time of one thread, except where all cores are named.",
+        "",
+        "## Against the floor",
+        "",
+        (
+            "The floor is what the primitive calls of an operation cost through the same library in the same run"
+            " (`bench/floor.py` lists them). Warm trees, by number of members:"
+        ),
+        "",
+        *figures.ratios("warm"),
+        "",
+        "Adding all members in one Commit, key packages verified:",
+        "",
+        *figures.ratios("bulk"),
+        "",
+        "What the misses are made of is in `docs/decisions/0050-where-the-time-goes.md`.",
+        "",
+        "## Growth",
+        "",
+        (
+            "Against the same operation in the smallest group; warm trees, doubling apart. How many operations of each kind"
+            " a Commit takes is exact, and a test (`tests/scenario/test_growth.py`)."
+        ),
+        "",
+        *figures.growth(),
+        "",
+        "![Growth of each operation](performance.svg)",
+        "",
+        *figures.sizes_written(),
+    ]
+    shapes = figures.shapes()
+    if shapes:
+        lines += [
+            "",
+            "## Blanks",
+            "",
+            (
+                "After a bulk add most parents are blank, and a Commit is sealed to as many nodes as there are holes."
+                " Against a warm tree of the same size:"
+            ),
+            "",
+            *shapes,
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def plot(figures: Figures, path: Path) -> None:
+    """Cost against members, both axes logarithmic; needs matplotlib (the extra `bench`)."""
+    import matplotlib as mpl  # noqa: PLC0415 - the page can be made without it
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "coterie"
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend is chosen
+
+    figure, axes = plt.subplots(figsize=(8, 5))
+    for operation, by_size in figures.of("warm").items():
+        sizes = sorted(by_size)
+        base = by_size[sizes[0]].seconds
+        axes.plot(sizes, [by_size[n].seconds / base for n in sizes], marker="o", label=operation)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("members")
+    axes.set_ylabel("times the cost in the smallest group")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("report", type=Path)
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    arguments = parser.parse_args()
+    figures = Figures(json.loads(arguments.report.read_text()))
+    (arguments.docs / "performance.md").write_text(page(figures))
+    try:
+        plot(figures, arguments.docs / "performance.svg")
+    except ImportError:
+        print("no plot: matplotlib is not installed (extra `bench`)")
+
+
+if __name__ == "__main__":
+    main()
