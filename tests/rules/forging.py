@@ -136,6 +136,8 @@ class PathChanges:
     secrets: Mapping[int, bytes] = field(default_factory=dict)
     """What is sealed instead of the path secret, by position on the path."""
     parent_hash: bytes | None = None
+    first_secret: bytes | None = None
+    """The path secret from which all others follow."""
 
 
 @dataclass(frozen=True)
@@ -452,7 +454,8 @@ class Forger:
     def _path(self, applied: _Applied, committer: LeafIndex, changes: PathChanges) -> _Path:
         suite, tree = self.suite, applied.tree.extended(committer + 1)
         places = tree.filtered_direct_path(committer)
-        path_secret = Secret(self.rng(suite.hash_length))
+        first = changes.first_secret
+        path_secret = Secret(self.rng(suite.hash_length) if first is None else first)
         secrets, keys = [], []
         for position, _ in enumerate(places):
             secrets.append(path_secret)

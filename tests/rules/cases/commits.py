@@ -221,7 +221,7 @@ def _(w: World, f: Forger) -> Attack:
 
 @case(Rule.PATH_SECRET_MATCHES, "a path secret of the wrong length", framings=BOTH)
 def _(w: World, f: Forger) -> Attack:
-    return w.victim(f.commit(path=PathChanges(secrets={0: b"short"})))
+    return w.victim(f.commit(path=PathChanges(first_secret=b"short")))
 
 
 @case(Rule.PATH_SECRET_MATCHES, "a public key that is not the path's further up", framings=BOTH)

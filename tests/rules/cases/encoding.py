@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from coterie.mls.crypto import suite_of
 from coterie.mls.framing import MLSMessage
-from coterie.mls.proposal import Commit, Remove
+from coterie.mls.group_context import PreSharedKeyID
+from coterie.mls.proposal import Commit, PreSharedKey, Proposal, Remove
 from coterie.mls.rules import Rule
+from coterie.mls.tls import encode_opaque
 from coterie.mls.types import Sender
 from tests.rules.cases.registry import case
 from tests.rules.forging import PUBLIC, Forger, Sent
@@ -157,3 +159,30 @@ def _(w: World, f: Forger) -> Attack:
 @case(Rule.CIPHER_SUITE, "the cipher suite of number zero")
 def _(w: World, f: Forger) -> Attack:
     return Call(lambda: suite_of(0))
+
+
+@case(Rule.TRUNCATED, "a vector header whose second byte is missing")
+def _(w: World, f: Forger) -> Attack:
+    return _refused(w, f.commit().data[:4] + b"\x40")
+
+
+@case(Rule.ENUM_VALUE, "a kind of pre-shared key that there is not")
+def _(w: World, f: Forger) -> Attack:
+    psk = PreSharedKey(PreSharedKeyID.external(b"", w.rng(w.suite.hash_length)))
+    data = f.public(f.content(Proposal.of(psk))).data
+    return _refused(w, data.replace(b"\x00\x04\x01\x00", b"\x00\x04\x03\x00", 1))
+
+
+def _welcome(w: World, secrets: bytes) -> bytes:
+    head = b"\x00\x01\x00\x03" + int(w.suite.cipher_suite).to_bytes(2)
+    return head + encode_opaque(secrets)
+
+
+@case(Rule.VECTOR_OVERRUN, "a long Welcome whose first entry goes past the end of all")
+def _(w: World, f: Forger) -> Attack:
+    return Call(lambda: MLSMessage.read(_welcome(w, b"\x7f\xff" + bytes(1200)) + b"\0"))
+
+
+@case(Rule.TRUNCATED, "a long Welcome that ends inside its first entry")
+def _(w: World, f: Forger) -> Attack:
+    return Call(lambda: MLSMessage.read(_welcome(w, encode_opaque(bytes(1200)))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from coterie.mls.credential import Credential
+from coterie.mls.credential import AcceptAnything, Credential
 from coterie.mls.extension import Extension
 from coterie.mls.leaf_node import LeafNode, Lifetime
 from coterie.mls.proposal import Add, Proposal, Update
@@ -21,7 +21,7 @@ from coterie.mls.types import (
 )
 from tests.rules.cases.registry import BOTH, case
 from tests.rules.forging import Forger, PathChanges, Referred, Sent, key_package, sign_leaf
-from tests.rules.world import EXTENSION, LIFETIME, NOW, PROPOSAL, Attack, Join, World
+from tests.rules.world import EXTENSION, LIFETIME, NOW, PROPOSAL, Attack, Call, Join, World
 
 UNKNOWN = 0xF0F0
 Changes = Mapping[str, Any]
@@ -143,6 +143,12 @@ def _(w: World, f: Forger) -> Attack:
 @case(Rule.CREDENTIAL_SUCCESSOR, "a credential of another client, in a path", framings=BOTH)
 def _(w: World, f: Forger) -> Attack:
     return in_path(w, f, {"credential": Credential.basic(b"mallory")})
+
+
+@case(Rule.CREDENTIAL_SUCCESSOR, "another credential, where every credential is its own client")
+def _(w: World, f: Forger) -> Attack:
+    old, new = Credential.basic(b"alice"), Credential.basic(b"alice#2")
+    return Call(lambda: AcceptAnything().valid_successor(old, new))
 
 
 def _short_key(w: World) -> Changes:

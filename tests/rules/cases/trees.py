@@ -230,6 +230,11 @@ def _(w: World, nodes: Nodes) -> bytes:
     return encode_tree(nodes)[:-1]
 
 
+@_array("a tree of no bytes", Rule.TRUNCATED)
+def _(w: World, nodes: Nodes) -> bytes:
+    return b""
+
+
 @_array("a tree that ends inside a node's head", Rule.TRUNCATED)
 def _(w: World, nodes: Nodes) -> bytes:
     return encode_opaque(b"\x01")

@@ -1,0 +1,186 @@
+"""A member does not make what others would refuse, and nothing has changed when it was asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from coterie.errors import CoterieError, RuleViolation, StateError
+from coterie.mls.credential import Credential
+from coterie.mls.extension import Extension
+from coterie.mls.framing import MLSMessage
+from coterie.mls.group import CommitOptions, Group
+from coterie.mls.group_context import GroupContext, PreSharedKeyID
+from coterie.mls.leaf_node import Lifetime
+from coterie.mls.proposal import (
+    Add,
+    ExternalInit,
+    GroupContextExtensions,
+    PreSharedKey,
+    Proposal,
+    ReInit,
+    Remove,
+)
+from coterie.mls.rules import Rule
+from coterie.mls.tree_math import LeafIndex
+from coterie.mls.types import CipherSuite, ExtensionType, ProtocolVersion
+from tests.rules.cases.after import announced, ended
+from tests.rules.check import dump
+from tests.rules.forging import key_package
+from tests.rules.world import LIFETIME, NOW, World, config, load, make
+
+Make = Callable[[World], Any]
+UNSUPPORTED = Extension(ExtensionType(0xF0F0), b"")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make()
+
+
+def _add(world: World, name: str = "zoe", **leaf: Any) -> Add:
+    return Add(key_package(world.suite, world.bundle(name), leaf=leaf))
+
+
+BY_THEMSELVES: list[tuple[Rule, Make]] = [
+    (Rule.REMOVE_BLANK, lambda _: Remove(LeafIndex(5))),
+    (Rule.LEAF_LIFETIME, lambda w: _add(w, lifetime=Lifetime(NOW - 9, NOW - 1))),
+    (Rule.PSK_NONCE, lambda _: PreSharedKey(PreSharedKeyID.external(b"shared", b""))),
+    (Rule.LIST_EXTERNAL_INIT, lambda _: ExternalInit(b"")),
+    (
+        Rule.REINIT_VERSION,
+        lambda w: ReInit(b"next", ProtocolVersion(0), CipherSuite(w.suite.cipher_suite), ()),
+    ),
+]
+TOGETHER: list[tuple[Rule, Make]] = [
+    (Rule.LIST_OWN_REMOVE, lambda _: [Remove(LeafIndex(0))]),
+    (Rule.LIST_ONE_PER_LEAF, lambda _: [Remove(LeafIndex(2)), Remove(LeafIndex(2))]),
+    (Rule.LIST_SAME_CLIENT, lambda w: [_add(w, "zoe#1"), _add(w, "zoe#2")]),
+    (Rule.LIST_REINIT_ALONE, lambda w: [announced(w), Remove(LeafIndex(2))]),
+    (Rule.LEAF_GROUP_EXTENSION, lambda _: [GroupContextExtensions((UNSUPPORTED,))]),
+    (
+        Rule.LEAF_GROUP_EXTENSION,
+        lambda w: [_add(w, capabilities=w.capabilities.replace(extensions=()))],
+    ),
+    (Rule.PSK_UNKNOWN, lambda _: [PreSharedKey(PreSharedKeyID.external(b"what?", bytes(32)))]),
+]
+
+
+@pytest.mark.parametrize(("rule", "make_one"), BY_THEMSELVES, ids=lambda v: str(v)[:40])
+def test_a_member_proposes_nothing_invalid(world: World, rule: Rule, make_one: Make) -> None:
+    alice = world.member("alice")
+    before = dump(alice)
+    with pytest.raises(CoterieError) as caught:
+        alice.propose(Proposal.of(make_one(world)), now=NOW)
+    assert caught.value.rule == rule
+    assert dump(alice) == before
+
+
+@pytest.mark.parametrize(("rule", "make_them"), TOGETHER, ids=lambda v: str(v)[:40])
+def test_a_member_commits_nothing_invalid(world: World, rule: Rule, make_them: Make) -> None:
+    alice = world.member("alice")
+    before = dump(alice)
+    proposals = [Proposal.of(content) for content in make_them(world)]
+    with pytest.raises(CoterieError) as caught:
+        alice.commit(proposals, now=NOW)
+    assert caught.value.rule == rule
+    assert dump(alice) == before
+
+
+def test_an_add_without_a_path_is_checked_against_the_group(world: World) -> None:
+    add = _add(world, capabilities=world.capabilities.replace(extensions=()))
+    with pytest.raises(RuleViolation) as caught:
+        world.member("alice").commit([Proposal.of(add)], now=NOW, options=CommitOptions(path=False))
+    assert caught.value.rule == Rule.LEAF_GROUP_EXTENSION
+
+
+def test_no_more_proposals_are_made_than_are_kept(world: World) -> None:
+    alice = load(world.stores["alice"], config(world.rng, max_proposals=1))
+    alice.propose(Proposal.of(Remove(LeafIndex(2))))
+    before = dump(alice)
+    with pytest.raises(RuleViolation) as caught:
+        alice.propose(Proposal.of(Remove(LeafIndex(3))))
+    assert caught.value.rule == Rule.PROPOSAL_COUNT
+    assert dump(alice) == before
+
+
+def test_what_waits_is_left_out_where_it_would_spoil_the_commit(world: World) -> None:
+    forger, bob = world.forger(), world.member("bob")
+    unfit = _add(world, "yan", capabilities=world.capabilities.replace(extensions=()))
+    bob.receive(forger.propose(unfit).data, now=NOW)
+    pending = bob.commit([Proposal.of(_add(world, "zoe"))], now=NOW)
+    assert [member.credential.identity for member in pending.commit.added] == [b"zoe"]
+
+
+def test_a_key_package_is_judged_against_the_group(world: World) -> None:
+    package = _add(world, capabilities=world.capabilities.replace(extensions=())).key_package
+    with pytest.raises(RuleViolation) as caught:
+        world.member("alice").check_key_package(package, now=NOW)
+    assert caught.value.rule == Rule.LEAF_GROUP_EXTENSION
+
+
+def test_a_group_is_not_created_with_extensions_that_its_creator_lacks(world: World) -> None:
+    with pytest.raises(RuleViolation) as caught:
+        Group.create(
+            b"new",
+            world.suite,
+            world.key("zoe"),
+            Credential.basic(b"zoe"),
+            world.capabilities,
+            world.config,
+            lifetime=LIFETIME,
+            extensions=[UNSUPPORTED],
+        )
+    assert caught.value.rule == Rule.EXTENSION_SUPPORT
+
+
+def test_nobody_joins_a_group_whose_extensions_it_lacks(world: World) -> None:
+    info = MLSMessage.of(world.forger().group_info())
+    with pytest.raises(RuleViolation) as caught:
+        Group.join_external(
+            info,
+            world.key("zoe"),
+            Credential.basic(b"zoe"),
+            world.capabilities.replace(extensions=()),
+            world.config,
+            now=NOW,
+        )
+    assert caught.value.rule == Rule.LEAF_GROUP_EXTENSION
+
+
+def test_a_branch_takes_no_strangers(world: World) -> None:
+    package = world.bundle("zoe").key_package.validate(
+        world.suite, world.config.authenticator, now=NOW
+    )
+    with pytest.raises(StateError):
+        world.member("alice").branch(b"branch", [package], lifetime=LIFETIME, now=NOW)
+
+
+def test_a_reinit_leaves_no_member_behind(world: World) -> None:
+    over = ended(world)
+    package = over.bundle("bob").key_package.validate(
+        over.suite, over.config.authenticator, now=NOW
+    )
+    with pytest.raises(StateError):
+        over.member("alice").reinit([package], lifetime=LIFETIME, now=NOW)
+
+
+class NoRemoves:
+    """A group's own rule: nobody is removed."""
+
+    def check_commit(
+        self, before: GroupContext, tree: Any, committer: int | None, proposals: Any
+    ) -> None:
+        if proposals.removes:
+            raise RuleViolation("nobody may be removed", rule="test/no-removes", leaf=committer)
+
+
+def test_the_rules_that_a_group_agreed_on_are_enforced(world: World) -> None:
+    how = world.config
+    strict = type(how)(**{**{f: getattr(how, f) for f in how.__slots__}, "rules": NoRemoves()})
+    bob = load(world.stores["bob"], strict)
+    with pytest.raises(RuleViolation) as caught:
+        bob.receive(world.forger().commit([Remove(LeafIndex(3))]).data, now=NOW)
+    assert caught.value.rule == "test/no-removes"
