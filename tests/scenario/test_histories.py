@@ -42,7 +42,7 @@ from tests.scenario.world import CUSTOM, PSKS, Client, Seat, Sent, Truth, World,
 
 MOST_MEMBERS = 12
 LONG = "COTERIE_HISTORIES" in os.environ
-EXAMPLES = int(os.environ.get("COTERIE_HISTORIES", "25"))
+EXAMPLES = int(os.environ.get("COTERIE_HISTORIES", "40"))
 STEPS = 100 if LONG else 50
 # Mostly the mandatory suite: the others differ in their primitives, and some of those are slow.
 SUITES = st.sampled_from((1,) * 12 + (2, 3, 4, 5, 6, 7))
@@ -158,6 +158,8 @@ class Histories(RuleBasedStateMachine):
             return
         key = self.world.suite.generate_signature_key(self.world.rng) if new_key else None
         self._propose(seat, lambda group: group.propose_update(signature_key=key))
+        if pick % 2:
+            seat.restart()
 
     @rule(pick=PICK, whom=PICK)
     def propose_remove(self, pick: int, whom: int) -> None:
@@ -342,6 +344,11 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=PICK)
     def restart(self, pick: int) -> None:
         self._seat(pick).restart()
+
+    @rule()
+    def everybody_restarts(self) -> None:
+        for seat in self.world.seats.values():
+            seat.restart()
 
     @rule(pick=PICK, private=st.booleans(), psk=st.booleans())
     def join_external(self, pick: int, private: bool, psk: bool) -> None:
