@@ -4,3 +4,6 @@
 crash: $(STAMP) ## cut the power and kill processes under storage, at length
 	@COTERIE_CRASH=full $(BIN)/pytest -q -n auto tests/services/test_storage_crash.py $(PYTEST_ARGS)
 
+.PHONY: bench-storage
+bench-storage: $(STAMP) ## measure a step of the client's storage
+	@$(PYTHON_BIN) bench/storage.py

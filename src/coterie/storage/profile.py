@@ -66,8 +66,17 @@ class Profile:
             except OSError as error:
                 msg = f"the directory {directory} cannot be made: {error.strerror}"
                 raise StorageError(msg) from error
+        file = directory / DATABASE
+        # A new key would not open a database that is there, and would stand in the way of the old one.
+        used = file.exists() and file.stat().st_size > 0
+        if used and not (directory / KEY_FILE).exists():
+            msg = f"{directory / KEY_FILE} is missing, and nothing else opens {file}; restore both from a backup"
+            raise StorageError(msg)
         database_key = load_or_make(directory / KEY_FILE, key, create=create)
-        database = Database(directory / DATABASE, database_key, SCHEMA, durable=durable, vfs=vfs)
+        if not used and not create:
+            msg = f"the database {file} is missing or empty; restore a backup, or make the profile anew"
+            raise StorageError(msg)
+        database = Database(file, database_key, SCHEMA, durable=durable, vfs=vfs)
         return cls(directory, database_key, database)
 
     def __enter__(self) -> Self:
@@ -213,8 +222,10 @@ class Profile:
         """Closes the profile and deletes it, its key first, without which the rest is unreadable."""
         self.close()
         try:
-            for name in (KEY_FILE, DATABASE, f"{DATABASE}-journal"):
-                (self._path / name).unlink(missing_ok=True)
+            # First the key, with what an interrupted change of it may have left.
+            for pattern in (KEY_FILE, f".{KEY_FILE}.*", f"{DATABASE}*"):
+                for path in self._path.glob(pattern):
+                    path.unlink()
                 sync_directory(self._path)
             with contextlib.suppress(OSError):
                 self._path.rmdir()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from coterie.errors import StateError, StorageError
+from coterie.mls.secret import Secret
 from coterie.storage import KeyCost, Message, Profile, StorageKey
 from coterie.storage import profile as module
 from coterie.storage.database import Schema
@@ -88,6 +89,39 @@ def test_a_key_file_of_another_profile_is_reported(
     (tmp_path / "other" / KEY_FILE).replace(tmp_path / "p" / KEY_FILE)
     with pytest.raises(StorageError, match="damaged, or belongs to another key file"):
         Profile.open(tmp_path / "p", key)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_lost_key_file_is_reported_and_no_new_one_is_made(
+    create: bool, profile: Profile, key: StorageKey, tmp_path: Path
+) -> None:
+    profile.close()
+    (tmp_path / "p" / KEY_FILE).unlink()
+    with pytest.raises(StorageError, match="restore both"):
+        Profile.open(tmp_path / "p", key, create=create)
+    assert not (tmp_path / "p" / KEY_FILE).exists()
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_lost_database_is_reported_and_not_taken_for_a_new_profile(
+    emptied: bool, profile: Profile, key: StorageKey, tmp_path: Path
+) -> None:
+    profile.close()
+    (tmp_path / "p" / DATABASE).unlink()
+    if emptied:
+        (tmp_path / "p" / DATABASE).touch()
+    with pytest.raises(StorageError, match="missing or empty"):
+        Profile.open(tmp_path / "p", key)
+
+
+def test_a_creation_that_was_interrupted_is_finished_by_the_next(
+    key: StorageKey, tmp_path: Path
+) -> None:
+    path = tmp_path / "p"
+    path.mkdir()
+    (path / KEY_FILE).write_bytes(key.wrap(Secret(bytes(32))))
+    with Profile.open(path, key, create=True) as profile:
+        put(profile, b"value")
 
 
 @pytest.mark.parametrize("content", [b"x" * 5000, b"x" * 10])
@@ -358,6 +392,27 @@ def test_a_wiped_profile_is_gone(profile: Profile, key: StorageKey, tmp_path: Pa
     assert not (tmp_path / "p").exists()
     with pytest.raises(StorageError, match="there is no profile"):
         Profile.open(tmp_path / "p", key)
+
+
+def test_wiping_takes_what_an_interrupted_change_of_key_left(
+    profile: Profile, tmp_path: Path
+) -> None:
+    (tmp_path / "p" / f".{KEY_FILE}.1234").touch()
+    profile.wipe()
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_change_of_key_that_cannot_be_written_leaves_the_old_one(
+    profile: Profile, key: StorageKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes, *, overwrite: bool) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "replace_file", full)
+    with pytest.raises(StorageError, match="No space left on device; the old key still holds"):
+        profile.change_key(StorageKey.given(bytes(32)))
+    profile.close()
+    Profile.open(tmp_path / "p", key).close()
 
 
 def test_wiping_spares_files_that_are_not_ours(profile: Profile, tmp_path: Path) -> None:

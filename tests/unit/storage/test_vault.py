@@ -221,6 +221,23 @@ def test_no_plaintext_of_anything_is_in_the_files_without_the_key(
         assert text not in raw
 
 
+def test_after_compacting_no_copy_of_an_erased_text_is_left(
+    profile: Profile, tmp_path: Path
+) -> None:
+    with profile.transaction() as transaction:
+        for number in range(400):
+            text = f"kept{number} between" if number % 3 else f"regretted{number} forever"
+            transaction.add_message(Message(b"c", b"%d" % number, "alice", 1, 1, text=text))
+    with profile.transaction() as transaction:
+        for number in range(0, 400, 3):
+            transaction.erase_message(b"c", b"%d" % number)
+    profile.compact()
+    found = on_disk(tmp_path / "p")
+    assert b"kept1 between" in found
+    assert b"regretted" not in found
+    assert b"forever" not in found
+
+
 def test_slots_are_used_again(profile: Profile) -> None:
     for number in range(50):
         with profile.transaction() as transaction:
