@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from coterie import __version__
-from coterie.apps import demo, inspect, operator, user, vectors
+from coterie.apps import demo, inspect, interop, operator, user, vectors
 from coterie.errors import CoterieError, ServiceError
 
 EXIT_ERROR = 1
@@ -28,6 +28,7 @@ app.add_typer(operator.app)
 app.add_typer(demo.app)
 app.add_typer(vectors.app)
 app.add_typer(inspect.app)
+app.add_typer(interop.app, name="interop")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,659 @@
+"""What the calls of the interop harness mean in terms of `Group`.
+
+A state is one member in one epoch. A call that makes a new epoch leaves the old state as it was and answers with a new
+one: the group is saved and loaded again, which also puts saving and loading to the test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from coterie.errors import DecodeError, StateError, UnsupportedError
+from coterie.mls.credential import AcceptAnything, Credential
+from coterie.mls.crypto import (
+    SUPPORTED_CIPHER_SUITES,
+    SignaturePrivateKey,
+    Suite,
+    suite_of,
+)
+from coterie.mls.extension import (
+    Capabilities,
+    Extension,
+    ExternalSender,
+    ExternalSenders,
+    capabilities,
+)
+from coterie.mls.external import external_proposal, new_member_add
+from coterie.mls.framing import MLSMessage
+from coterie.mls.group import (
+    ApplicationMessage,
+    CommitOptions,
+    Config,
+    ExternalJoin,
+    Group,
+    Limits,
+    PendingCommit,
+    StagedCommit,
+)
+from coterie.mls.group_context import PreSharedKeyID
+from coterie.mls.key_package import (
+    KeyPackage,
+    KeyPackageBundle,
+    VerifiedKeyPackage,
+    create_key_package,
+)
+from coterie.mls.leaf_node import Lifetime
+from coterie.mls.proposal import (
+    Add,
+    GroupContextExtensions,
+    PreSharedKey,
+    Proposal,
+    ReInit,
+    Remove,
+)
+from coterie.mls.ratchet_tree import UnverifiedTree
+from coterie.mls.tree_math import LeafIndex
+from coterie.mls.types import CipherSuite, ExtensionType, ProtocolVersion, PSKType
+from coterie.mls.welcome import GroupInfo
+from coterie.testing.store import MemoryStore
+
+_DAY = 24 * 3600
+_PRIVATE_EXTENSIONS = tuple(range(0xFF00, 0xFF08))
+"""Extension types for private use that scenarios put into a group."""
+
+
+@dataclass(slots=True)
+class Psks:
+    """External keys that a member was given, and resumption keys of its earlier epochs."""
+
+    external: dict[bytes, bytes] = field(default_factory=dict)
+
+    def find(self, psk: PreSharedKeyID) -> bytes | None:
+        """The key of an id, if it was given."""
+        if psk.psktype == PSKType.EXTERNAL and psk.psk_id is not None:
+            return self.external.get(psk.psk_id)
+        return None
+
+
+@dataclass(slots=True)
+class State:
+    """One member in one epoch."""
+
+    group: Group
+    store: MemoryStore
+    psks: Psks
+    config: Config
+    identity: bytes
+    pending: PendingCommit | None = None
+
+    def save(self) -> None:
+        """Keeps what the last call changed."""
+        self.store.apply(self.group.save())
+
+    def fork(self) -> State:
+        """The same member again, from what is saved."""
+        self.save()
+        store = self.store.copy()
+        psks = Psks(dict(self.psks.external))
+        config = replace(self.config, psk=psks.find)
+        group = Group.load(store.entries(), store, config)
+        return State(group, store, psks, config, self.identity)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """A key package that waits for its Welcome."""
+
+    bundle: KeyPackageBundle
+    suite: Suite
+    identity: bytes
+    psks: Psks = field(default_factory=Psks)
+
+
+@dataclass(slots=True)
+class Reinit:
+    """A member between a group that was reinitialised and the one that follows it."""
+
+    state: State
+    transaction: Transaction
+
+
+@dataclass(slots=True)
+class Signer:
+    """An external sender."""
+
+    key: SignaturePrivateKey
+    credential: Credential
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _lifetime() -> Lifetime:
+    return Lifetime(_now() - _DAY, _now() + 30 * _DAY)
+
+
+def _extensions(given: Iterable[Any]) -> tuple[Extension, ...]:
+    return tuple(Extension(ExtensionType(e.extension_type), e.extension_data) for e in given)
+
+
+class States:
+    """Everything the server remembers, and a method for each call of the interface."""
+
+    def __init__(self, messages: Any) -> None:  # noqa: ANN401 - a module made at run time
+        self._pb = messages
+        self._numbers = itertools.count(1)
+        self._states: dict[int, State] = {}
+        self._transactions: dict[int, Transaction] = {}
+        self._reinits: dict[int, Reinit] = {}
+        self._signers: dict[int, Signer] = {}
+
+    # -- what it keeps
+
+    def _keep(self, kept: dict[int, Any], value: object) -> int:
+        number = next(self._numbers)
+        kept[number] = value
+        return number
+
+    def _state(self, number: int) -> State:
+        try:
+            return self._states[number]
+        except KeyError:
+            msg = f"there is no state {number}"
+            raise StateError(msg) from None
+
+    def _add(self, group: Group, psks: Psks, config: Config, identity: bytes) -> int:
+        state = State(group, MemoryStore(), psks, config, identity)
+        state.save()
+        return self._keep(self._states, state)
+
+    def _config(self, psks: Psks, *, encrypt: bool) -> Config:
+        limits = Limits(private_handshakes=encrypt)
+        return Config(AcceptAnything(), limits=limits, psk=psks.find)
+
+    def _capabilities(self) -> Capabilities:
+        return capabilities(
+            cipher_suites=SUPPORTED_CIPHER_SUITES, extensions=_PRIVATE_EXTENSIONS, rng=os.urandom
+        )
+
+    def _transaction(self, suite: Suite, identity: bytes) -> Transaction:
+        bundle = create_key_package(
+            suite,
+            suite.generate_signature_key(os.urandom),
+            Credential.basic(identity),
+            self._capabilities(),
+            _lifetime(),
+            rng=os.urandom,
+        )
+        return Transaction(bundle, suite, identity)
+
+    # -- the implementation
+
+    def Name(self, _request: Any) -> Any:  # noqa: N802, ANN401, D102 - the interface's names
+        return self._pb.NameResponse(name="Coterie")
+
+    def SupportedCiphersuites(self, _request: Any) -> Any:  # noqa: N802, ANN401, D102
+        suites = [int(suite) for suite in SUPPORTED_CIPHER_SUITES]
+        return self._pb.SupportedCiphersuitesResponse(ciphersuites=suites)
+
+    def Free(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        self._state(request.state_id)
+        del self._states[request.state_id]
+        return self._pb.FreeResponse()
+
+    # -- entering
+
+    def CreateGroup(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        suite, psks = suite_of(request.cipher_suite), Psks()
+        config = self._config(psks, encrypt=request.encrypt_handshake)
+        group = Group.create(
+            request.group_id,
+            suite,
+            suite.generate_signature_key(os.urandom),
+            Credential.basic(request.identity),
+            self._capabilities(),
+            config,
+            lifetime=_lifetime(),
+        )
+        state = self._add(group, psks, config, request.identity)
+        return self._pb.CreateGroupResponse(state_id=state)
+
+    def CreateKeyPackage(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        made = self._transaction(suite_of(request.cipher_suite), request.identity)
+        return self._pb.CreateKeyPackageResponse(
+            transaction_id=self._keep(self._transactions, made), **_package_fields(made.bundle)
+        )
+
+    def JoinGroup(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        waiting = self._waiting(request.transaction_id)
+        config = self._config(waiting.psks, encrypt=request.encrypt_handshake)
+        group = Group.join(
+            MLSMessage.read(request.welcome),
+            waiting.bundle,
+            config,
+            tree=request.ratchet_tree or None,
+        )
+        state = self._add(group, waiting.psks, config, waiting.identity)
+        return self._pb.JoinGroupResponse(
+            state_id=state, epoch_authenticator=group.epoch_authenticator
+        )
+
+    def _waiting(self, number: int) -> Transaction:
+        try:
+            return self._transactions[number]
+        except KeyError:
+            msg = f"there is no transaction {number}"
+            raise StateError(msg) from None
+
+    def ExternalJoin(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        info = _group_info(request.group_info)
+        suite = suite_of(info.group_context.cipher_suite)
+        psks = Psks({psk.psk_id: psk.psk_secret for psk in request.psks})
+        config = self._config(psks, encrypt=request.encrypt_handshake)
+        tree = request.ratchet_tree or None
+        prior = _leaf_of(info, suite, tree, request.identity) if request.remove_prior else None
+        ids = [PreSharedKeyID.external(i, os.urandom(suite.hash_length)) for i in psks.external]
+        group, message = Group.join_external(
+            info,
+            suite.generate_signature_key(os.urandom),
+            Credential.basic(request.identity),
+            self._capabilities(),
+            config,
+            tree=tree,
+            join=ExternalJoin(remove=prior, psks=ids),
+            now=_now(),
+        )
+        state = self._add(group, psks, config, request.identity)
+        return self._pb.ExternalJoinResponse(
+            state_id=state, commit=message.encode(), epoch_authenticator=group.epoch_authenticator
+        )
+
+    # -- one epoch
+
+    def GroupInfo(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        group = self._state(request.state_id).group
+        message = group.group_info(tree=not request.external_tree)
+        return self._pb.GroupInfoResponse(
+            group_info=message.encode(),
+            ratchet_tree=group.tree.encode() if request.external_tree else b"",
+        )
+
+    def StateAuth(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        secret = self._state(request.state_id).group.epoch_authenticator
+        return self._pb.StateAuthResponse(state_auth_secret=secret)
+
+    def Export(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        group = self._state(request.state_id).group
+        secret = group.export_secret(request.label, request.context, request.key_length)
+        return self._pb.ExportResponse(exported_secret=bytes(secret))
+
+    def Protect(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        state = self._state(request.state_id)
+        message = state.group.encrypt(
+            request.plaintext, authenticated_data=request.authenticated_data
+        )
+        state.save()
+        return self._pb.ProtectResponse(ciphertext=message.encode())
+
+    def Unprotect(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        state = self._state(request.state_id)
+        received = state.group.receive(request.ciphertext, now=_now())
+        state.save()
+        if not isinstance(received, ApplicationMessage):
+            msg = f"the message is no application data but a {type(received).__name__}"
+            raise StateError(msg)
+        return self._pb.UnprotectResponse(
+            authenticated_data=received.authenticated_data, plaintext=received.data
+        )
+
+    def StorePSK(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        number = request.state_or_transaction_id
+        holder = self._states.get(number) or self._transactions.get(number)
+        if holder is None:
+            msg = f"there is no state or transaction {number}"
+            raise StateError(msg)
+        holder.psks.external[request.psk_id] = request.psk_secret
+        return self._pb.StorePSKResponse()
+
+    # -- proposals
+
+    def _propose(self, number: int, proposal: Proposal) -> Any:  # noqa: ANN401
+        state = self._state(number)
+        message = state.group.propose(proposal, now=_now())
+        state.save()
+        return self._pb.ProposalResponse(proposal=message.encode())
+
+    def AddProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        add = Add(_key_package(request.key_package))
+        return self._propose(request.state_id, Proposal.of(add))
+
+    def UpdateProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        state = self._state(request.state_id)
+        message = state.group.propose_update()
+        state.save()
+        return self._pb.ProposalResponse(proposal=message.encode())
+
+    def RemoveProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        leaf = _member(self._state(request.state_id).group, request.removed_id)
+        return self._propose(request.state_id, Proposal.of(Remove(leaf)))
+
+    def ExternalPSKProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        psk = self._state(request.state_id).group.external_psk(request.psk_id)
+        return self._propose(request.state_id, Proposal.of(PreSharedKey(psk)))
+
+    def ResumptionPSKProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        psk = self._state(request.state_id).group.application_psk(request.epoch_id)
+        return self._propose(request.state_id, Proposal.of(PreSharedKey(psk)))
+
+    def GroupContextExtensionsProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        content = GroupContextExtensions(_extensions(request.extensions))
+        return self._propose(request.state_id, Proposal.of(content))
+
+    def ReInitProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        content = _reinit(request.group_id, request.cipher_suite, request.extensions)
+        return self._propose(request.state_id, Proposal.of(content))
+
+    # -- Commits
+
+    def Commit(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        state = self._state(request.state_id)
+        group = state.group
+        for proposal in request.by_reference:
+            group.receive(proposal, now=_now())
+        proposals = [self._described(group, one, _now()) for one in request.by_value]
+        options = CommitOptions(path=request.force_path, tree_inside=not request.external_tree)
+        pending = group.commit(proposals, now=_now(), options=options)
+        state.pending = pending
+        state.save()
+        following = pending.next
+        tree = following.epoch.tree.encode() if following and request.external_tree else b""
+        welcome = pending.welcome.encode() if pending.welcome else b""
+        return self._pb.CommitResponse(
+            commit=pending.message.encode(), welcome=welcome, ratchet_tree=tree
+        )
+
+    ReInitCommit = Commit
+
+    def _described(self, group: Group, wanted: Any, now: int) -> Proposal:  # noqa: ANN401
+        """A proposal by value from its description."""
+        kind = wanted.proposal_type.decode()
+        match kind:
+            case "add":
+                package = group.check_key_package(_key_package(wanted.key_package), now=now)
+                return Proposal.of(Add(package.key_package))
+            case "remove":
+                return Proposal.of(Remove(_member(group, wanted.removed_id)))
+            case "externalPSK":
+                return Proposal.of(PreSharedKey(group.external_psk(wanted.psk_id)))
+            case "resumptionPSK":
+                return Proposal.of(PreSharedKey(group.application_psk(wanted.epoch_id)))
+            case "groupContextExtensions":
+                return Proposal.of(GroupContextExtensions(_extensions(wanted.extensions)))
+            case "reinit":
+                return Proposal.of(_reinit(wanted.group_id, wanted.cipher_suite, wanted.extensions))
+        msg = f"proposals of type {kind!r} are not known by value"
+        raise UnsupportedError(msg)
+
+    def _handled(self, request: Any) -> State:  # noqa: ANN401
+        """The state after somebody else's Commit."""
+        state = self._state(request.state_id).fork()
+        for proposal in request.proposal:
+            state.group.receive(proposal, now=_now())
+        received = state.group.receive(request.commit, now=_now())
+        if not isinstance(received, StagedCommit):
+            msg = f"the message is no Commit of somebody else but a {type(received).__name__}"
+            raise StateError(msg)
+        if received.removes_self:
+            msg = "the Commit removes this member"
+            raise StateError(msg)
+        state.group.adopt(received, now=_now())
+        state.save()
+        return state
+
+    def _adopted(self, number: int) -> State:
+        """The state after the own pending Commit."""
+        state = self._state(number).fork()
+        pending = state.group.pending_commit
+        if pending is None:
+            msg = "no Commit is pending in this state"
+            raise StateError(msg)
+        state.group.adopt(pending, now=_now())
+        state.save()
+        return state
+
+    def _commit_answer(self, state: State) -> Any:  # noqa: ANN401
+        return self._pb.HandleCommitResponse(
+            state_id=self._keep(self._states, state),
+            epoch_authenticator=state.group.epoch_authenticator,
+        )
+
+    def HandleCommit(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        return self._commit_answer(self._handled(request))
+
+    def HandlePendingCommit(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        return self._commit_answer(self._adopted(request.state_id))
+
+    # -- reinitialisation and branching
+
+    def _reinit_answer(self, state: State) -> Any:  # noqa: ANN401
+        announced = state.group.reinitialized
+        if announced is None:
+            msg = "the Commit reinitialises nothing"
+            raise StateError(msg)
+        fresh = self._transaction(suite_of(announced.cipher_suite), state.identity)
+        fresh.psks = state.psks
+        return self._pb.HandleReInitCommitResponse(
+            reinit_id=self._keep(self._reinits, Reinit(state, fresh)),
+            key_package=MLSMessage.of(fresh.bundle.key_package).encode(),
+            epoch_authenticator=state.group.epoch_authenticator,
+        )
+
+    def HandlePendingReInitCommit(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        return self._reinit_answer(self._adopted(request.state_id))
+
+    def HandleReInitCommit(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        return self._reinit_answer(self._handled(request))
+
+    def ReInitWelcome(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        between = self._reinits[request.reinit_id]
+        state, fresh = between.state, between.transaction
+        group, pending = state.group.reinit(
+            self._verified(request.key_package, fresh.suite, state.config),
+            lifetime=_lifetime(),
+            now=_now(),
+            options=_options(request),
+            signature_key=fresh.bundle.signature_key,
+            capabilities=self._capabilities(),
+        )
+        return self._subgroup(group, pending, state, external_tree=request.external_tree)
+
+    def HandleReInitWelcome(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        between = self._reinits[request.reinit_id]
+        return self._continue(
+            between.transaction, between.state, request, self._pb.JoinGroupResponse
+        )
+
+    def CreateBranch(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        state = self._state(request.state_id)
+        group, pending = state.group.branch(
+            request.group_id,
+            self._verified(request.key_packages, state.group.suite, state.config),
+            lifetime=_lifetime(),
+            now=_now(),
+            options=_options(request),
+            extensions=_extensions(request.extensions),
+        )
+        return self._subgroup(group, pending, state, external_tree=request.external_tree)
+
+    def HandleBranch(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        waiting = self._waiting(request.transaction_id)
+        state = self._state(request.state_id)
+        return self._continue(waiting, state, request, self._pb.HandleBranchResponse)
+
+    def _verified(
+        self, packages: Iterable[bytes], suite: Suite, config: Config
+    ) -> list[VerifiedKeyPackage]:
+        return [
+            _key_package(package).validate(suite, config.authenticator, now=_now())
+            for package in packages
+        ]
+
+    def _subgroup(
+        self, group: Group, pending: PendingCommit, old: State, *, external_tree: bool
+    ) -> Any:  # noqa: ANN401
+        psks = Psks(dict(old.psks.external))
+        config = replace(old.config, psk=psks.find)
+        state = self._add(group, psks, config, old.identity)
+        return self._pb.CreateSubgroupResponse(
+            state_id=state,
+            welcome=pending.welcome.encode() if pending.welcome else b"",
+            ratchet_tree=group.tree.encode() if external_tree else b"",
+            epoch_authenticator=group.epoch_authenticator,
+        )
+
+    def _continue(self, waiting: Transaction, old: State, request: Any, answer: Any) -> Any:  # noqa: ANN401
+        psks = Psks({**old.psks.external, **waiting.psks.external})
+        config = replace(old.config, psk=psks.find)
+        group = Group.join(
+            MLSMessage.read(request.welcome),
+            waiting.bundle,
+            config,
+            tree=request.ratchet_tree or None,
+            continues=old.group,
+        )
+        state = self._add(group, psks, config, old.identity)
+        return answer(state_id=state, epoch_authenticator=group.epoch_authenticator)
+
+    # -- from outside
+
+    def NewMemberAddProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        info = _group_info(request.group_info)
+        made = self._transaction(suite_of(info.group_context.cipher_suite), request.identity)
+        bundle = made.bundle
+        message = new_member_add(info.group_context, bundle.key_package, bundle.signature_key)
+        fields = _package_fields(bundle)
+        del fields["key_package"]
+        return self._pb.NewMemberAddProposalResponse(
+            transaction_id=self._keep(self._transactions, made),
+            proposal=message.encode(),
+            **fields,
+        )
+
+    def CreateExternalSigner(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        suite = suite_of(request.cipher_suite)
+        signer = Signer(
+            suite.generate_signature_key(os.urandom), Credential.basic(request.identity)
+        )
+        sender = ExternalSender(signer.key.public, signer.credential)
+        return self._pb.CreateExternalSignerResponse(
+            signer_id=self._keep(self._signers, signer), external_sender=sender.encode()
+        )
+
+    def AddExternalSigner(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        group = self._state(request.state_id).group
+        listed = group.context.external_senders()
+        senders = (
+            *(listed.external_senders if listed else ()),
+            ExternalSender.decode(request.external_sender),
+        )
+        kept = [
+            e
+            for e in group.context.extensions
+            if e.extension_type != ExtensionType.EXTERNAL_SENDERS
+        ]
+        added = Extension(ExtensionType.EXTERNAL_SENDERS, ExternalSenders(senders).encode())
+        return self._propose(request.state_id, Proposal.of(GroupContextExtensions((*kept, added))))
+
+    def ExternalSignerProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
+        info, signer = _group_info(request.group_info), self._signers[request.signer_id]
+        context = info.group_context
+        proposal = _described_from_outside(info, request.ratchet_tree or None, request.description)
+        message = external_proposal(context, proposal, signer.key)
+        return self._pb.ProposalResponse(proposal=message.encode())
+
+
+def _options(request: Any) -> CommitOptions:  # noqa: ANN401
+    return CommitOptions(path=request.force_path, tree_inside=not request.external_tree)
+
+
+def _reinit(group_id: bytes, cipher_suite: int, extensions: Iterable[Any]) -> ReInit:
+    suite = CipherSuite(cipher_suite)
+    return ReInit(group_id, ProtocolVersion.MLS10, suite, _extensions(extensions))
+
+
+def _package_fields(bundle: KeyPackageBundle) -> dict[str, bytes]:
+    return {
+        "key_package": MLSMessage.of(bundle.key_package).encode(),
+        "init_priv": bytes(bundle.init_key.private_bytes()),
+        "encryption_priv": bytes(bundle.encryption_key.private_bytes()),
+        "signature_priv": bytes(bundle.signature_key.private_bytes()),
+    }
+
+
+def _key_package(message: bytes) -> KeyPackage:
+    body = MLSMessage.read(message).body
+    if not isinstance(body, KeyPackage):
+        msg = f"expected a key package, found a {type(body).__name__}"
+        raise DecodeError(msg)
+    return body
+
+
+def _group_info(message: bytes) -> GroupInfo:
+    body = MLSMessage.read(message).body
+    if not isinstance(body, GroupInfo):
+        msg = f"expected a GroupInfo, found a {type(body).__name__}"
+        raise DecodeError(msg)
+    return body
+
+
+def _member(group: Group, identity: bytes) -> LeafIndex:
+    """The leaf of the member with this identity."""
+    for member in group.members():
+        if member.credential.identity == identity:
+            return member.leaf
+    msg = f"there is no member {identity!r}"
+    raise StateError(msg)
+
+
+def _leaf_of(info: GroupInfo, suite: Suite, tree: bytes | None, identity: bytes) -> LeafIndex:
+    for extension in info.extensions:
+        if extension.extension_type == ExtensionType.RATCHET_TREE:
+            tree = extension.extension_data
+    if tree is None:
+        msg = "the ratchet tree is neither in the GroupInfo nor beside it"
+        raise StateError(msg)
+    for leaf, node in UnverifiedTree.decode(tree, suite).trust().members():
+        if node.credential.identity == identity:
+            return leaf
+    msg = f"there is no member {identity!r}"
+    raise StateError(msg)
+
+
+def _described_from_outside(
+    info: GroupInfo,
+    tree: bytes | None,
+    wanted: Any,  # noqa: ANN401
+) -> Proposal:
+    """An external sender's proposal from its description."""
+    suite = suite_of(info.group_context.cipher_suite)
+    kind = wanted.proposal_type.decode()
+    match kind:
+        case "add":
+            return Proposal.of(Add(_key_package(wanted.key_package)))
+        case "remove":
+            return Proposal.of(Remove(_leaf_of(info, suite, tree, wanted.removed_id)))
+        case "externalPSK":
+            nonce = os.urandom(suite.hash_length)
+            return Proposal.of(PreSharedKey(PreSharedKeyID.external(wanted.psk_id, nonce)))
+        case "groupContextExtensions":
+            return Proposal.of(GroupContextExtensions(_extensions(wanted.extensions)))
+        case "reinit":
+            return Proposal.of(_reinit(wanted.group_id, wanted.cipher_suite, wanted.extensions))
+    msg = f"an external sender cannot propose {kind!r}"
+    raise UnsupportedError(msg)
