@@ -14,15 +14,19 @@ _SIZES = (4096, 8192, 16384)
 _TAG = 16
 
 
-def return_request(line: Line, package: Package, ticket: bytes) -> api.PostRequest:
-    """The request of a member to be added again in the place of its leaf (D-BOX-7)."""
+def return_content(line: Line, package: Package, ticket: bytes) -> api.RequestContent:
+    """What a member says to be added again in the place of its leaf (D-BOX-7)."""
     leaf = line.group.member(line.group.own_leaf)
-    content = api.RequestContent(
+    return api.RequestContent(
         api.RequestKind.RETURN,
         MLSMessage.of(package.bundle.key_package).encode(),
         ticket,
         api.Replaced(leaf.leaf, api.sha256(leaf.node.encode())),
     )
+
+
+def return_request(line: Line, content: api.RequestContent) -> api.PostRequest:
+    """The request, sealed to the box of the epoch that the line is in (D-BOX-2)."""
     suite, keys = line.group.suite, line.keys
     box_key = suite.derive_key_pair(keys.box_seed)
     sealed = suite.hpke.seal(

@@ -601,6 +601,9 @@ class Client:
             content = package.open(self.identity.suite, item)
             if content is None:
                 continue
+            if content.request is not None:
+                self._take_request(package, content.request, item.number)
+                return
             try:
                 self._join(package, content, item.number)
             except CoterieError as error:
@@ -612,6 +615,16 @@ class Client:
         self.tools.count("envelopes passed over")
         with self.vault.step() as step:
             step.set_inbox_cursor(item.number + 1)
+
+    def _take_request(self, package: Package, request: api.RequestContent, number: int) -> None:
+        """A member asks here to be added again to one of the groups (D-INB-10)."""
+        with self.vault.step() as step:
+            found = [c for c in self._conversations.values() if c.take_request(step, request)]
+            if not found:
+                self.tools.count("requests passed over")
+            if not package.last_resort:
+                step.remove_package(package.reference)
+            step.set_inbox_cursor(number + 1)
 
     def _join(self, package: Package, content: api.EnvelopeContent, number: int) -> None:
         welcome = content.welcome

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from coterie.client import events
-from coterie.client.box import open_request, return_request
+from coterie.client.box import open_request, return_content, return_request
 from coterie.client.content import (
     BINDING_EXTENSION,
     PROFILE_EXTENSION,
@@ -43,6 +43,7 @@ from coterie.errors import CoterieError, RuleViolation, ServiceError, StateError
 from coterie.mls.extension import Extension
 from coterie.mls.group import CommitOptions, Config, Group, StagedCommit
 from coterie.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
+from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.tree_math import LeafIndex
 from coterie.transport import api
 from coterie.transport.client import DeliveryClient
@@ -54,7 +55,16 @@ ASK_AGAIN = 24 * 3600
 MAX_ATTEMPTS = 20
 """How often a lost race is run again before the user is told."""
 _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.ErrorCode.EPOCH_CLOSED})
+_DROPPED = frozenset(
+    {api.ErrorCode.GONE, api.ErrorCode.UNKNOWN_EPOCH, api.ErrorCode.UNKNOWN_CANDIDATE}
+)
 _PART = 1 << 20
+_BACKDATED = 3600
+"""By how many seconds a key package's lifetime begins before it was made."""
+_END_WAIT = 5
+_LONGEST_END_WAIT = 60
+_ASKED = 3
+"""In how many inboxes a device asks to be added again, at a time."""
 
 
 @dataclass(slots=True)
@@ -89,6 +99,8 @@ class Conversation:
         self._line: Line | None = None
         self._lock = asyncio.Lock()
         self._proposals_since: int | None = None
+        self._ends_at: int | None = None
+        self._end_wait = _END_WAIT
 
     def enter(self, line: Line) -> None:
         """Takes the place in the log that a Welcome gave; the caller stores it."""
@@ -182,8 +194,36 @@ class Conversation:
                 raise
 
     async def _catch_up(self) -> None:
+        """Reads the log to its end; who comes too late for it asks to be added again (D-BOX-8)."""
+        try:
+            await self._read_on()
+        except Refused as refused:
+            if refused.code not in _DROPPED:
+                raise
+            self._fall_behind(str(refused))
+
+    def _fall_behind(self, why: str) -> None:
+        with self._tools.vault.step() as step:
+            step.set_status(self.id, "stuck", why)
+        what = f"this device was away for too long: {why}"
+        self._tools.emit(events.Problem(self.id, what, "this device asks to be added again"))
+
+    async def _correct(self, line: Line) -> None:
+        """Opens the epoch that follows from a Commit whose maker claimed another one (D-COR-1)."""
+        for intent_id, intent in self._tools.vault.intents(self.id):
+            if intent.kind != IntentKind.CORRECT or intent.sealed is None:
+                continue
+            answer = await self._tools.delivery.append(intent.sealed)
+            line.corrected(answer)
+            with self._tools.vault.step() as step:
+                step.remove_intent(intent_id)
+                step.save_line(self.id, line)
+
+    async def _read_on(self) -> None:
         while self.is_active:
             line = self.line
+            if line.uncorrected:
+                await self._correct(line)
             epoch = line.state.epoch
             result = await self._tools.delivery.read(line.read())
             if result.gone is not None:
@@ -220,7 +260,7 @@ class Conversation:
 
     async def _whole(self, line: Line, stored: api.StoredEntry) -> api.StoredEntry:
         """The entry with its bytes, fetched in parts where it is large (D-REC-7)."""
-        if stored.entry is not None:
+        if stored.entry is not None or stored.size == 0:
             return stored
         data = bytearray()
         while len(data) < stored.size:
@@ -250,7 +290,10 @@ class Conversation:
         told: list[events.Event] = []
         try:
             with tools.vault.step() as step:
+                tree = line.group.tree
                 outcome = line.take(stored, now=tools.clock())
+                if isinstance(outcome, Committed):
+                    self._note_leaves(step, tree, outcome.commit)
                 told = self._act(step, line, outcome)
                 if self._ended(outcome):
                     step.end(self.id, line)
@@ -295,6 +338,15 @@ class Conversation:
             case Void():
                 told = self._act_on_void(outcome)
         return told
+
+    def _note_leaves(self, step: Step, before: RatchetTree, commit: StagedCommit) -> None:
+        """Remembers the leaf nodes that a Commit replaced, so that a restored copy can name one (D-BOX-7)."""
+        for member in commit.removed:
+            step.forget_former_leaves(self.id, int(member.leaf))
+        old = before.leaf(commit.committer.leaf)
+        if old is not None and old != commit.committer.node:
+            leaf, digest = int(commit.committer.leaf), api.sha256(old.encode())
+            step.add_former_leaf(self.id, leaf, digest, self._tools.clock())
 
     def _act_on_void(self, outcome: Void) -> list[events.Event]:
         self._tools.count("void entries")
@@ -419,9 +471,48 @@ class Conversation:
                 (api.sha256(ticket),),
             )
         )
-        await tools.delivery.post_request(return_request(line, package, ticket))
+        content = return_content(line, package, ticket)
+        reached = False
+        try:
+            await tools.delivery.post_request(return_request(line, content))
+            reached = True
+        except Refused as refused:
+            if refused.code not in _DROPPED:
+                raise
+        if asked is not None or not reached:
+            await self._ask_members(content)
         with tools.vault.step() as step:
             step.set_requested(self.id, package.reference, tools.clock())
+
+    async def _ask_members(self, content: api.RequestContent) -> None:
+        """Asks in the inboxes of some members, where the box is gone or nobody has answered for a day (D-BOX-8)."""
+        tools = self._tools
+        users = [user for user in self.users() if user != tools.identity.user]
+        random.shuffle(users)
+        envelope = api.EnvelopeContent(api.EnvelopeKind.REQUEST, request=content)
+        suites = (self.group.context.cipher_suite,)
+        for user in users[:_ASKED]:
+            claim = api.Claim(api.DeliveryVersion.COTERIE1, user.encode(), suites)
+            try:
+                claimed = await tools.inboxes.claim(claim)
+            except Refused:
+                continue
+            for package in claimed.packages:
+                sealed = seal_envelope(
+                    read_key_package(package.key_package), package.ticket, envelope
+                )
+                await tools.inboxes.post_envelope(sealed)
+
+    def take_request(self, step: Step, request: api.RequestContent) -> bool:
+        """Notes a request that came by the inbox; False where it is not for this group (D-INB-10)."""
+        if not self.is_active or request.kind != api.RequestKind.RETURN:
+            return False
+        replaced = self._returning(self.line, request)
+        if replaced is None:
+            return False
+        claimed = ClaimedPackage(request.key_package, request.ticket)
+        step.add_intent(self.id, Intent(IntentKind.READD, replaced.encode(), (claimed,)))
+        return True
 
     async def _read_box(self) -> None:
         """Reads what was asked in the boxes of this epoch and of those before, and answers it (D-BOX-3, D-BOX-7)."""
@@ -441,29 +532,38 @@ class Conversation:
                 if request is None or request.kind != api.RequestKind.RETURN:
                     self._tools.count("requests passed over")
                     continue
-                replaced = request.replaced
-                if replaced is None or not self._fits(line, request, replaced):
+                replaced = self._returning(line, request)
+                if replaced is None:
                     self._tools.count("requests passed over")
                     continue
                 claimed = ClaimedPackage(request.key_package, request.ticket)
                 step.add_intent(self.id, Intent(IntentKind.READD, replaced.encode(), (claimed,)))
             step.set_box_cursor(self.id, result.next_number)
 
-    def _fits(self, line: Line, request: api.RequestContent, replaced: api.Replaced) -> bool:
-        """Whether who asks is the member whose leaf it names, and the leaf is still that one."""
-        leaf = line.group.tree.leaf(replaced.leaf_index)
-        if leaf is None or api.sha256(leaf.encode()) != replaced.leaf_node_hash:
-            return False
-        if replaced.leaf_index == line.group.own_leaf:
-            return False
+    def _returning(self, line: Line, request: api.RequestContent) -> api.Replaced | None:
+        """The leaf that makes room for who asks; None where it is not its client's, or the request is an old one."""
+        replaced = request.replaced
+        leaf = None if replaced is None else line.group.tree.leaf(replaced.leaf_index)
+        if replaced is None or leaf is None or replaced.leaf_index == line.group.own_leaf:
+            return None
         authenticator = self._tools.config.authenticator
         try:
             package = read_key_package(request.key_package)
             package.validate(line.group.suite, authenticator, now=self._tools.clock())
             new = authenticator.client_id(package.leaf_node.credential)
         except CoterieError:
-            return False
-        return new == authenticator.client_id(leaf.credential)
+            return None
+        present = api.sha256(leaf.encode())
+        if new != authenticator.client_id(leaf.credential):
+            return None
+        if replaced.leaf_node_hash != present:
+            # A copy that fell behind names the leaf it remembers; it must be one, and the package newer than today's.
+            since, former = self._tools.vault.former_leaves(self.id, replaced.leaf_index)
+            lifetime = package.leaf_node.lifetime
+            made = 0 if lifetime is None else lifetime.not_before + _BACKDATED
+            if replaced.leaf_node_hash not in former or made < since:
+                return None
+        return replaced.replace(leaf_node_hash=present)
 
     def _readd(self, intent: Intent) -> list[Proposal] | None:
         """Remove and Add of one client in one Commit; nothing where the leaf is another by now."""
@@ -485,7 +585,7 @@ class Conversation:
         while self.is_active:
             waiting = self._tools.vault.intents(self.id)
             if not waiting:
-                if not self._must_commit_pending():
+                if not self._must_commit_pending() and not self._must_end():
                     return
                 self.want(Intent(IntentKind.COMMIT_PENDING, b""))
                 continue
@@ -496,8 +596,7 @@ class Conversation:
             if attempts > MAX_ATTEMPTS:
                 msg = f"{MAX_ATTEMPTS} attempts were not enough: the group is busy, trying later"
                 raise ServiceError(msg, retry_after=1)
-            if intent.kind == IntentKind.SEND and len(self.group.pending_proposals):
-                # Data may not go before the proposals that wait (RFC 9420 §12.4).
+            if intent.kind == IntentKind.SEND and self._needs_commit():
                 intent_id, intent = self._commit_first()
             await self._do(intent_id, intent)
 
@@ -507,6 +606,30 @@ class Conversation:
                 return intent_id, intent
         intent = Intent(IntentKind.COMMIT_PENDING, b"")
         return self.want(intent), intent
+
+    def _needs_commit(self) -> bool:
+        """Whether nothing but a Commit can go now.
+
+        Data may not go before the proposals that wait (RFC 9420 §12.4), nor into an epoch that has ended with nothing
+        but refused candidates (D-BUN-11). And where retention was faster than this device, own messages may have been
+        dropped that a copy does not remember: then new ratchets come first, so that no key serves twice (D-BOX-8).
+        """
+        state = self.line.state
+        return bool(self.group.pending_proposals) or self.line.ended or bool(state.missed)
+
+    def _must_end(self) -> bool:
+        """Whether it is time to post a candidate after refused ones only: after a random wait, longer each time."""
+        if not self.line.ended:
+            self._ends_at, self._end_wait = None, _END_WAIT
+            return False
+        now = self._tools.clock()
+        if self._ends_at is None:
+            self._ends_at = now + random.randint(0, self._end_wait)  # noqa: S311 - a time, not a secret
+            self._end_wait = min(2 * self._end_wait, _LONGEST_END_WAIT)
+        if now < self._ends_at:
+            return False
+        self._ends_at = None
+        return True
 
     def _must_commit_pending(self) -> bool:
         """Whether it is this member's turn to commit what waits: the lower the leaf, the earlier."""
@@ -528,6 +651,11 @@ class Conversation:
             if intent.kind == IntentKind.WELCOME:
                 await self._post_welcome(intent_id, intent)
                 return
+            if intent.kind == IntentKind.CORRECT:
+                # Of an earlier membership: one of the present is sent before anything is read.
+                with self._tools.vault.step() as step:
+                    step.remove_intent(intent_id)
+                return
             if intent.sealed is None:
                 intent = await self._prepare(intent_id, intent)
                 if intent.sealed is None:
@@ -536,6 +664,8 @@ class Conversation:
         except Refused as refused:
             if refused.code in _ENDED:
                 await self._lost(intent_id, intent)
+                if refused.code == api.ErrorCode.EPOCH_CLOSED and self._stands_in(intent):
+                    self._fall_behind(str(refused))
             elif refused.retry_after is None:
                 # Trying again is of no use, and nothing behind it may wait for ever.
                 self._give_up(intent_id, refused)
@@ -546,9 +676,6 @@ class Conversation:
             self._give_up(intent_id, error)
             return
         self._check_receipt(intent.sealed, appended.receipt)
-        if intent.kind == IntentKind.CORRECT:
-            with self._tools.vault.step() as step:
-                step.remove_intent(intent_id)
         await self._catch_up()
 
     def _give_up(self, intent_id: int, error: CoterieError) -> None:
@@ -556,6 +683,15 @@ class Conversation:
             step.remove_intent(intent_id)
         self._line = None
         self._tools.emit(events.Problem(self.id, f"not done: {error}"))
+
+    def _stands_in(self, intent: Intent) -> bool:
+        """Whether this device is still in the epoch that an intent was sealed for."""
+        sealed = intent.sealed
+        return (
+            self.is_active
+            and sealed is not None
+            and sealed.entry.header.epoch == self.line.state.epoch
+        )
 
     async def _lost(self, intent_id: int, intent: Intent) -> None:
         """Somebody else was first: read on; adopting the winner makes every sealed intent wait again."""
@@ -652,7 +788,7 @@ class Conversation:
             case IntentKind.READD:
                 return self._readd(intent)
             case IntentKind.COMMIT_PENDING:
-                return [] if self.group.pending_proposals else None
+                return [] if self._needs_commit() else None
             case _:
                 return []
 

@@ -55,6 +55,8 @@ class LineState(Struct):
     head: api.Receipt
     last_candidate: api.Hash
     used_leaves: tuple[Annotated[int, Uint(4)], ...]
+    missed: Annotated[int, Uint(1)] = 0
+    """1 where retention dropped entries of this epoch before they were read (D-VAL-7)."""
 
 
 class Evidence(CoterieError):
@@ -228,6 +230,10 @@ class Line:
         """
         self._chain(stored.receipt)
         entry = stored.entry
+        if entry is None and stored.size == 0:
+            # Retention dropped it between others that are still there (D-REC-8).
+            self.state = self.state.replace(head=stored.receipt)
+            return Void(stored.receipt.number, "dropped by age before this member read it")
         if entry is None or entry.hash() != stored.receipt.entry_hash:
             msg = f"the service gave another entry than its receipt {stored.receipt.number} names"
             raise VerificationError(msg, rule="D-REC-9")
@@ -268,7 +274,37 @@ class Line:
         if gone.epoch != self.state.epoch or gone.number < self.next_number:
             msg = "the service reports as dropped what this member has read"
             raise VerificationError(msg, rule="D-REC-8")
-        self.state = self.state.replace(head=gone)
+        self.state = self.state.replace(head=gone, missed=1)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the epoch has candidates, all of which were void or refused: it takes nothing but another one."""
+        return self.state.last_candidate != api.ZERO32
+
+    @property
+    def uncorrected(self) -> bool:
+        """Whether the present epoch is one that the committer did not claim, and that is not known to be open yet."""
+        return self.state.opening.entry_hash == api.ZERO32
+
+    def corrected(self, answer: api.Appended) -> None:
+        """Takes the answer to a correction: who opened the epoch, this member or another before it (D-COR-3).
+
+        Raises `VerificationError` where the answer is not about the present epoch.
+        """
+        opener, opened = answer.receipt, answer.opened
+        if opened is None or (opened.epoch, opened.number) != (self.state.epoch, 0):
+            msg = "the service does not say that the epoch is open that a correction asked for"
+            raise VerificationError(msg, rule="D-COR-3")
+        verify_receipt(self._receipt_key, opener)
+        verify_receipt(self._receipt_key, opened)
+        if (opener.epoch, opener.hash(), opener.entry_hash) != (
+            self.state.parent,
+            opened.previous,
+            opened.entry_hash,
+        ):
+            msg = "the opening receipt of a corrected epoch is not that of its opener"
+            raise VerificationError(msg, rule="D-REC-3")
+        self.state = self.state.replace(opening=opened, head=opened)
 
     def _advance(self, receipt: api.Receipt, entry: api.Entry) -> None:
         changes: dict[str, object] = {"head": receipt}
@@ -350,6 +386,9 @@ class Line:
                 return Stuck(number, str(error))
             if error.rule == Rule.CONFIRMATION_TAG and _has_private_inputs(content.commit):
                 return Stuck(number, str(error))
+            if error.rule == Rule.PROPOSAL_UNKNOWN and self.state.missed:
+                # The proposal may stand where retention was faster than this member (D-VAL-7).
+                return Stuck(number, str(error))
             return Void(number, str(error), leaf)
         return self._adopt(commit, own=own, entry=entry, receipt=receipt)
 
@@ -421,6 +460,9 @@ class Line:
         name = following.name(parent)
         # The service signs the opening receipt when it is asked; until then only what must stand in it is known.
         opening = api.Receipt(name, 0, receipt.hash(), entry.hash(), bytes(64))
+        if correct is not None:
+            # Whoever corrects first opens it: `corrected` tells.
+            opening = api.Receipt(name, 0, api.ZERO32, api.ZERO32, bytes(64))
         self.state = LineState(parent, name, opening, opening, api.ZERO32, ())
         self._keys = following
         self.binding = read_binding(self.group.context.extensions)

@@ -28,6 +28,9 @@ _BOXES = "boxes"
 _EVIDENCE = "evidence"
 _BOX_CURSOR = b"box-cursor/"
 _REQUESTED = b"requested/"
+_LEAVES = b"leaves/"
+_HASH = 32
+_FORMER_LEAVES = 16
 _REVOCATIONS = b"revocations"
 _RENEWAL = b"renewal/"
 _READ = b"read/"
@@ -112,6 +115,16 @@ class Step:
     def save_evidence(self, conversation: str, receipts: bytes) -> None:
         """Keeps two receipts that contradict each other, one after the other."""
         self._tx.put(_EVIDENCE, conversation.encode(), receipts, secret=False)
+
+    def add_former_leaf(self, conversation: str, leaf: int, node_hash: bytes, now: int) -> None:
+        """Notes that a member's leaf node was replaced: by its hash, and when (D-BOX-7)."""
+        _, hashes = _former_leaves(self._tx, conversation, leaf)
+        value = b"%d " % now + b"".join([*hashes, node_hash][-_FORMER_LEAVES:])
+        self._tx.put(_CLIENT, _leaf_key(conversation, leaf), value, secret=False)
+
+    def forget_former_leaves(self, conversation: str, leaf: int) -> None:
+        """The leaf is another client's from now on."""
+        self._tx.delete(_CLIENT, _leaf_key(conversation, leaf))
 
     def set_requested(self, conversation: str, package: bytes, now: int) -> None:
         """Notes that this device asked to be added again."""
@@ -207,6 +220,18 @@ def _intents(view: View, conversation: str) -> list[tuple[int, Intent]]:
     ]
 
 
+def _leaf_key(conversation: str, leaf: int) -> bytes:
+    return _LEAVES + conversation.encode() + b"/%d" % leaf
+
+
+def _former_leaves(view: View, conversation: str, leaf: int) -> tuple[int, list[bytes]]:
+    value = view.get(_CLIENT, _leaf_key(conversation, leaf))
+    if value is None:
+        return 0, []
+    since, _, hashes = value.partition(b" ")
+    return int(since), [hashes[n : n + _HASH] for n in range(0, len(hashes), _HASH)]
+
+
 def _conversation(view: View, conversation: str) -> StoredConversation:
     value = view.get(_CONVERSATIONS, conversation.encode())
     if value is None:
@@ -285,6 +310,10 @@ class Vault:
     def box_cursor(self, conversation: str) -> int:
         """From where the boxes are to be read."""
         return int(self._view.get(_CLIENT, _BOX_CURSOR + conversation.encode()) or 0)
+
+    def former_leaves(self, conversation: str, leaf: int) -> tuple[int, list[bytes]]:
+        """When a leaf node was last replaced as far as is known, and the hashes of those that stood there before."""
+        return _former_leaves(self._view, conversation, leaf)
 
     def requested_at(self, conversation: str) -> int | None:
         """When this device asked to be added again, None where it did not."""
