@@ -97,8 +97,8 @@ class MessageKey:
         return f"MessageKey({self.leaf!r}, {self.kind.label}, generation {self.generation})"
 
 
-SkippedName = tuple[int, RatchetKind, int]
-RatchetName = tuple[int, RatchetKind]
+SkippedName = tuple[LeafIndex, RatchetKind, int]
+RatchetName = tuple[LeafIndex, RatchetKind]
 
 
 class SecretTree:
@@ -282,7 +282,7 @@ class SecretTree:
         if kind == b"n":
             secret = self._nodes.get(NodeIndex(numbers[0]))
             return None if secret is None else bytes(secret)
-        ratchet = (numbers[0], RatchetKind(numbers[1]))
+        ratchet = (LeafIndex(numbers[0]), RatchetKind(numbers[1]))
         if kind == b"r":
             held = self._ratchets.get(ratchet)
             return None if held is None else StoredRatchet(*held).encode()
@@ -298,13 +298,13 @@ class SecretTree:
                 self._nodes[NodeIndex(numbers[0])] = Secret(value)
             elif kind == b"r":
                 ratchet = StoredRatchet.decode(value)
-                self._ratchets[(numbers[0], RatchetKind(numbers[1]))] = (
+                self._ratchets[(LeafIndex(numbers[0]), RatchetKind(numbers[1]))] = (
                     ratchet.generation,
                     ratchet.secret,
                 )
             else:
                 one = StoredSkipped.decode(value)
-                full = (numbers[0], RatchetKind(numbers[1]), numbers[2])
+                full = (LeafIndex(numbers[0]), RatchetKind(numbers[1]), numbers[2])
                 skipped.append((one.since, full, (one.key, one.nonce, one.since)))
         for _, full, entry in sorted(skipped, key=lambda s: (s[0], s[1])):
             self._skipped[full] = entry
@@ -314,10 +314,10 @@ class SecretTree:
         for index, secret in self._nodes.items():
             yield f"secret tree {index!r}", secret
         for (leaf, kind), (generation, secret) in self._ratchets.items():
-            yield f"{kind.label} ratchet of leaf {leaf} from generation {generation}", secret
+            yield f"{kind.label} ratchet of {leaf!r} from generation {generation}", secret
         for (leaf, kind, generation), (key, nonce, _) in self._skipped.items():
-            yield f"skipped {kind.label} key {generation} of leaf {leaf}", key
-            yield f"skipped {kind.label} nonce {generation} of leaf {leaf}", nonce
+            yield f"skipped {kind.label} key {generation} of {leaf!r}", key
+            yield f"skipped {kind.label} nonce {generation} of {leaf!r}", nonce
 
 
 def _node_name(index: NodeIndex) -> bytes:

@@ -1,0 +1,121 @@
+"""The counters of a tree: kept by changes, they are always those of counting anew."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from bench.shapes import build
+from coterie.mls.credential import AcceptAnything
+from coterie.mls.ratchet_tree import RatchetTree
+from coterie.mls.tree_index import (
+    INDEX_PREFIX,
+    IndexView,
+    TreeIndex,
+    changes_between,
+    client_name,
+    encryption_key_name,
+    entries,
+    signature_key_name,
+    type_name,
+)
+from coterie.mls.tree_math import LeafIndex
+from coterie.mls.types import CredentialType
+from coterie.testing import MemoryStore
+
+AUTHENTICATOR = AcceptAnything()
+POOL = build(60, "blank")
+LEAVES = [leaf for _, leaf in POOL.tree.members()]
+
+
+def counted(tree: RatchetTree) -> Counter[bytes]:
+    found: Counter[bytes] = Counter()
+    for node in tree.new_nodes(None):
+        found.update(entries(node.node, AUTHENTICATOR))
+    return found
+
+
+def nonzero(index: TreeIndex, names: Counter[bytes]) -> Counter[bytes]:
+    return Counter({name: index.count(name) for name in names if index.count(name)})
+
+
+def changed(tree: RatchetTree, rng: random.Random, step: int) -> RatchetTree:
+    members = [leaf for leaf, _ in tree.members()]
+    choice = rng.randrange(4)
+    if choice == 0 and len(members) > 1:
+        return tree.with_leaves({rng.choice(members): None})
+    if choice == 1:
+        who = rng.choice(members)
+        path = tree.filtered_direct_path(who)
+        nodes, _ = tree.path_parents(path, [rng.randbytes(32) for _ in path])
+        old = tree.leaf(who)
+        assert old is not None
+        renewed = old.replace(encryption_key=rng.randbytes(32))
+        return tree.with_path(who, renewed, nodes)
+    return tree.with_added([LEAVES[step]])[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counters_that_follow_changes_are_those_of_counting_anew(seed: int) -> None:
+    rng, tree = random.Random(seed), RatchetTree.of_one(POOL.suite, LEAVES[0])
+    index, store, names = TreeIndex.of_tree(tree, AUTHENTICATOR), MemoryStore(), Counter[bytes]()
+    for step in range(1, 50):
+        store.data.update({k: v for k, v in index.take_changes().items() if v is not None})
+        new = changed(tree, rng, step)
+        changes = changes_between(tree, new, AUTHENTICATOR)
+        expected = counted(new)
+        names += expected
+        view = IndexView(index, changes)
+        assert all(view.count(name) == expected[name] for name in names)
+        index.apply(changes)
+        assert nonzero(index, names) == expected
+        assert nonzero(TreeIndex.of_tree(new, AUTHENTICATOR), names) == expected
+        for name, value in index.take_changes().items():
+            if value is None:
+                store.data.pop(name, None)
+            else:
+                store.data[name] = value
+        loaded = TreeIndex(store)
+        assert nonzero(loaded, names) == expected
+        assert loaded.credential_types_in_use() == index.credential_types_in_use()
+        tree = new
+
+
+def test_a_commit_that_renews_only_keys_changes_only_their_counters() -> None:
+    tree = build(16, "warm").tree
+    path = tree.filtered_direct_path(5)
+    nodes, _ = tree.path_parents(path, [bytes([n]) * 32 for n in range(len(path))])
+    old = tree.leaf(5)
+    assert old is not None
+    new = tree.with_path(LeafIndex(5), old.replace(encryption_key=b"k"), nodes)
+    changes = changes_between(tree, new, AUTHENTICATOR)
+    assert {name[:1] for name in changes} == {b"e"}
+    assert len(changes) == 2 * (1 + len(path))
+
+
+def test_duplicate_keys_are_found_and_other_counters_are_none() -> None:
+    tree = RatchetTree.of_one(POOL.suite, LEAVES[0]).with_added([LEAVES[1], LEAVES[0]])[0]
+    found = dict(TreeIndex.of_tree(tree, AUTHENTICATOR).duplicates())
+    assert found == {
+        encryption_key_name(LEAVES[0].encryption_key): 2,
+        signature_key_name(LEAVES[0].signature_key): 2,
+    }
+    assert not list(TreeIndex.of_tree(POOL.tree, AUTHENTICATOR).duplicates())
+
+
+def test_an_empty_index_counts_nothing() -> None:
+    index = TreeIndex()
+    assert index.count(client_name(b"nobody")) == 0
+    assert index.credential_types_in_use() == frozenset()
+    assert index.take_changes() == {}
+
+
+def test_the_first_save_of_an_index_has_every_counter() -> None:
+    index = TreeIndex.of_tree(POOL.tree, AUTHENTICATOR)
+    saved = index.take_changes()
+    for name in counted(POOL.tree):
+        assert INDEX_PREFIX + name in saved
+    assert saved[INDEX_PREFIX + type_name(b"u", CredentialType.BASIC)] == b"60"
+    assert index.take_changes() == {}
