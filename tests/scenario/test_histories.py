@@ -42,7 +42,7 @@ from tests.scenario.world import CUSTOM, PSKS, Client, Seat, Sent, Truth, World,
 
 MOST_MEMBERS = 12
 LONG = "COTERIE_HISTORIES" in os.environ
-EXAMPLES = int(os.environ.get("COTERIE_HISTORIES", "40"))
+EXAMPLES = int(os.environ.get("COTERIE_HISTORIES", "30"))
 STEPS = 100 if LONG else 50
 # Mostly the mandatory suite: the others differ in their primitives, and some of those are slow.
 SUITES = st.sampled_from((1,) * 12 + (2, 3, 4, 5, 6, 7))
@@ -303,6 +303,46 @@ class Histories(RuleBasedStateMachine):
         seat.save()
         self.world.submit(seat)
 
+    # -- whole rounds, which single steps seldom make
+
+    @rule(
+        proposers=st.lists(PICK, min_size=1, max_size=4),
+        committer=PICK,
+        restarts=st.booleans(),
+        path=st.booleans(),
+    )
+    def round_of_proposals(
+        self, proposers: list[int], committer: int, restarts: bool, path: bool
+    ) -> None:
+        """Several propose, everybody reads, maybe all restart, one commits, everybody reads."""
+        for pick in proposers:
+            self.propose_update(pick | 1, new_key=bool(pick & 2))
+            if pick & 4:
+                self.propose_remove(pick, whom=pick // 8)
+            if pick & 8:
+                self.propose_other(pick, "name" if pick & 16 else "custom")
+        self.everybody_reads()
+        if restarts:
+            self.everybody_restarts()
+        seat = self._active(committer | 1)
+        if seat is None or seat.group.pending_commit is not None:
+            return
+        self._commit(seat, [], CommitOptions(path=path))
+        self.everybody_reads()
+        self.conversation([committer, *proposers])
+
+    @rule(speakers=st.lists(PICK, min_size=1, max_size=5))
+    def conversation(self, speakers: list[int]) -> None:
+        """Several speak, and everybody hears them in another order."""
+        before = len(self.world.sent)
+        for pick in speakers:
+            self.send(pick, size=pick % 100)
+        said = self.world.sent[before:]
+        for seat in self.world.seats.values():
+            for sent in sorted(said, key=lambda sent: sent.data[-1] ^ seat.number):
+                if (sent.data[-2] ^ seat.number) % 4:
+                    self.world.deliver(seat, sent)
+
     # -- the network
 
     @rule(pick=PICK, most=st.integers(1, 3))
@@ -530,11 +570,21 @@ class Histories(RuleBasedStateMachine):
                 self.world.deliver(seat, sent)
         self.all_agree()
         for what, number in self.world.seen.items():
-            SEEN[what] = SEEN.get(what, 0) + number
+            if number:
+                SEEN[what] = SEEN.get(what, 0) + number
 
 
 SEEN: dict[str, int] = {}
-EVENTS = {"read", "joined", "removed", "joined externally", "came back", "branched", "lost race"}
+EVENTS = {
+    "read",
+    "joined",
+    "removed",
+    "joined externally",
+    "came back",
+    "branched",
+    "lost race",
+    "updated",
+}
 """What some history must have had, or the run says nothing."""
 
 

@@ -306,6 +306,7 @@ class World:
             assert pending is not None
             group.adopt(pending, now=self.clock())
         elif isinstance(received, StagedCommit):
+            self.seen["updated"] += any(m.leaf == group.own_leaf for m in received.updated)
             if received.removes_self:
                 self.leave(seat, entry)
                 return
