@@ -1,8 +1,8 @@
 """A model member: the real `Client` and all below it, with storage in memory, carried on step by step.
 
 Its coroutines run without an event loop: every request to the service is a point at which the scheduler may let
-somebody else go first, stop the device for good (a crash), or lose the request or its answer. Whatever the client would wait for
-by the clock is such a point as well.
+somebody else go first, stop the device for good (a crash), or lose the request or its answer. Whatever the client would
+wait for by the clock is such a point as well.
 """
 
 from __future__ import annotations

@@ -65,6 +65,8 @@ class Observer:
     outcomes: Counter[str] = field(default_factory=Counter)
     accepted: dict[bytes, int] = field(default_factory=dict)
     """The order in which the service accepted entries."""
+    forging: bool = False
+    """While an adversary makes what it does not store: its own keys are its own business."""
     by_outsiders: set[bytes] = field(default_factory=set)
     """Entries that an adversary made: what it reads in them it knew before."""
     missed: Counter[str] = field(default_factory=Counter)
@@ -141,7 +143,8 @@ class Observer:
 
     def _append(self, real: Any) -> Any:  # noqa: ANN401 - a method of EpochKeys
         def append(keys: EpochKeys, header: api.EntryHeader, content: api.SealedContent) -> Any:  # noqa: ANN401
-            self.envelope_keys[bytes(keys.envelope_secret) + header.id] += 1
+            if not self.forging:
+                self.envelope_keys[bytes(keys.envelope_secret) + header.id] += 1
             return real(keys, header, content)
 
         return append
@@ -156,7 +159,8 @@ class Observer:
     def _sending(self, real: Any) -> Any:  # noqa: ANN401 - a method of SecretTree
         def next_sending(tree: SecretTree, leaf: Any, kind: Any) -> Any:  # noqa: ANN401
             found = real(tree, leaf, kind)
-            self.message_keys[bytes(found.key) + bytes(found.nonce)] += 1
+            if not self.forging:
+                self.message_keys[bytes(found.key) + bytes(found.nonce)] += 1
             return found
 
         return next_sending

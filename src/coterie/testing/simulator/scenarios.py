@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
-from coterie.testing.simulator.run import Scenario
-from coterie.testing.simulator.world import Kit
+from coterie.testing.simulator.insider import Insider
+from coterie.testing.simulator.liar import LyingService
+from coterie.testing.simulator.outsiders import LinkHolder, RemovedMember
+from coterie.testing.simulator.run import STORMY, Scenario
+from coterie.testing.simulator.world import Kit, World
+
+ATTACKED = (*STORMY, *("attack",) * 8)
+INSIDER = "m1"
 
 
 def _storm(rng: random.Random) -> Kit:
@@ -17,7 +24,62 @@ def _storm(rng: random.Random) -> Kit:
     )
 
 
+def _weather(rng: random.Random) -> Kit:
+    return Kit(members=rng.randrange(4, 7), outsiders=1, loss=rng.choice((0.0, 0.05)))
+
+
+def _with_insider(rng: random.Random) -> Kit:
+    return replace(_weather(rng), dishonest=frozenset({INSIDER}))
+
+
+def _lying(rng: random.Random) -> Kit:
+    return replace(_weather(rng), lying_service=True)
+
+
+def _lying_with_insider(rng: random.Random) -> Kit:
+    return replace(_with_insider(rng), lying_service=True)
+
+
+def _insider(world: World) -> None:
+    world.attackers.append(Insider(world, INSIDER))
+
+
+def _service(world: World) -> None:
+    world.attackers.append(LyingService(world))
+
+
+def _both(world: World) -> None:
+    _insider(world)
+    _service(world)
+
+
+def _remove(world: World) -> None:
+    first, out = world.devices["m0"], world.devices[INSIDER]
+    if first.handle is not None:
+        first.run(first.handle.remove(out.user))
+    out.sync()
+
+
+def _removed(world: World) -> None:
+    _remove(world)
+    world.attackers.append(RemovedMember(world, INSIDER))
+
+
+def _link(world: World) -> None:
+    first = world.devices["m0"].line()
+    if first is not None:
+        world.attackers.append(LinkHolder(world, INSIDER, first.state.epoch, first.keys))
+    _remove(world)
+
+
 WEATHER = Scenario("honest members in bad weather", _storm)
 """Requests and answers are lost and doubled, processes crash, profiles are restored, retention goes on."""
+WITH_INSIDER = Scenario("an insider", _with_insider, ATTACKED, prepare=_insider)
+WITH_REMOVED = Scenario("a removed member", _with_insider, ATTACKED, prepare=_removed)
+WITH_LINK = Scenario("a link holder", _with_insider, ATTACKED, prepare=_link)
+WITH_LIAR = Scenario("a lying service", _lying, ATTACKED, prepare=_service)
+WITH_LIAR_AND_INSIDER = Scenario(
+    "a lying service and an insider", _lying_with_insider, ATTACKED, prepare=_both
+)
 
-SCENARIOS = (WEATHER,)
+SCENARIOS = (WEATHER, WITH_INSIDER, WITH_REMOVED, WITH_LINK, WITH_LIAR, WITH_LIAR_AND_INSIDER)

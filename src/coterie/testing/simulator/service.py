@@ -150,6 +150,17 @@ class ModelService:
             "directory/claim": lambda t, r, q: mail.claim(t, r, q)[0],
         }
 
+    def answer_and_forget(self, request: api.Append, requester: bytes, side: int) -> Struct:
+        """What an append would be answered; nothing of it is stored."""
+        self.sides[side].execute("SAVEPOINT forgotten")
+        try:
+            return self.logs.append(
+                SQLiteTransaction(self.sides[side]), request, Requester(requester)
+            ).answer
+        finally:
+            self.sides[side].execute("ROLLBACK TO forgotten")
+            self.sides[side].execute("RELEASE forgotten")
+
     def sweep(self) -> None:
         """One round of retention."""
         now = self._clock()

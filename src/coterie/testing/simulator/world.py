@@ -100,8 +100,16 @@ class World:
         self.devices: dict[str, Device] = {}
         self.leaks: list[str] = []
         """What somebody read or wrote who should not."""
-        self.hooks: list[Callable[[World, Device, str, Struct], None]] = []
-        """Called with each request before it is carried: a lying service or network may raise."""
+        self.attackers: list[Callable[[int, random.Random], None]] = []
+        """Each does one of its attacks when it is called."""
+        self.tamper: list[Callable[[Device, str, Struct, Struct], Struct]] = []
+        """What a lying service makes of its answers."""
+        self.pressure: Callable[[random.Random], None] | None = None
+        """What an attacker goes on doing when the storms are over."""
+        self.appends: list[api.Append] = []
+        """What the service was sent, in order: whoever is in league with it may have a look."""
+        self.drops = 0
+        """How many appends a lying service answers and does not keep."""
 
     # -- beginning and end
 
@@ -170,14 +178,20 @@ class World:
         """Takes a device's request to the service; raises `ServiceError` for what is lost or refused."""
         if self.network.loses_request():
             raise ServiceError("the request was lost", retry_after=0)
-        for hook in self.hooks:
-            hook(self, device, path, request)
         if path in {"logs/append", "boxes/post", "inboxes/post"}:
             self.network.hold(device.label, path, request, device.side)
-        return self.ask(device.label, path, request, device.side)
+        answer = self.ask(device.label, path, request, device.side)
+        for tamper in self.tamper:
+            answer = tamper(device, path, request, answer)
+        return answer
 
     def ask(self, who: str, path: str, request: Struct, side: int = 0) -> Struct:
         """Asks the service, whoever it is."""
+        if isinstance(request, api.Append):
+            self.appends.append(request)
+            if self.drops:
+                self.drops -= 1
+                return self.service.answer_and_forget(request, who.encode(), side)
         answer = self.service.handle(path, request, who.encode(), side)
         if isinstance(request, api.Append):
             order = self.observer.accepted
@@ -300,15 +314,22 @@ class World:
             except Refused:
                 return
 
+    def do_attack(self, a: int, b: int) -> None:
+        """An adversary does something."""
+        if self.attackers:
+            attacker = self.attackers[a % len(self.attackers)]
+            attacker(a // len(self.attackers), random.Random(b))  # noqa: S311 - repeats
+
     # -- the end
 
     def heal(self, rounds: int = 6) -> None:
         """Storms end: everybody is there, nothing is lost, and time passes."""
         self.network.loss = 0.0
-        for _ in range(rounds):
+        for wait in (61,) * rounds + (25 * HOUR,) + (61,) * rounds:
             for device in self.honest:
                 device.sync()
-            self.clock.advance(61)
+            self.clock.advance(wait)
+
 
 
 async def _sleep(seconds: float) -> None:
