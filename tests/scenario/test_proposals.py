@@ -197,3 +197,22 @@ def test_a_second_commit_needs_the_first_adopted_or_dropped() -> None:
         alice.commit()
     alice.drop_pending()
     assert isinstance(alice.commit().commit, StagedCommit)
+
+
+def test_one_that_does_not_fit_does_not_keep_the_others_out() -> None:
+    circle = Circle("alice", "bob", "carol")
+    again = circle.person("bob").bundle().key_package
+    alice = circle["alice"].group
+    circle.tell(alice.propose(Proposal.of(Add(again)), now=circle.clock()), besides="alice")
+    circle.tell(circle["carol"].group.propose_update(), besides="carol")
+    pending = circle.commit("bob")
+    assert [member.credential.identity for member in pending.commit.updated] == [b"carol"]
+    assert pending.commit.added == ()
+    assert circle.agrees()
+
+
+def test_a_leaf_where_nobody_is_has_no_member() -> None:
+    alice = Circle("alice", "bob")["alice"].group
+    assert alice.member(1).credential.identity == b"bob"
+    with pytest.raises(StateError, match="no member at leaf 2"):
+        alice.member(2)

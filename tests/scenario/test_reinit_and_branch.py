@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from coterie.errors import CoterieError, RuleViolation, StateError
+from coterie.errors import DecryptionError, RuleViolation, StateError
 from coterie.mls.extension import Extension
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import Group, PendingCommit
@@ -164,9 +166,12 @@ def test_who_joins_a_branch_must_be_in_the_group_it_comes_from() -> None:
     )
     assert commit.welcome is not None
     welcome = MLSMessage.read(commit.welcome.encode())
-    with pytest.raises(CoterieError):
+    with pytest.raises(StateError, match="give that group"):
         Group.join(welcome, bundle, bob.config)
-    with pytest.raises(CoterieError):
+    knowing = replace(bob.config, psk=lambda psk: bob.group.resumption_psk(psk.psk_epoch or 0))
+    with pytest.raises(StateError, match="give that group"):
+        Group.join(welcome, bundle, knowing)
+    with pytest.raises(DecryptionError):
         Group.join(
             welcome, bundle, bob.config, continues=Circle("alice", "dave", "bob")["bob"].group
         )

@@ -61,10 +61,6 @@ class KeyRing:
             return self._present
         return self._past.get(number)
 
-    def oldest(self) -> int:
-        """The oldest epoch whose messages can be read."""
-        return min(self._past, default=self._present.context.epoch)
-
     def past_trees(self, after: int) -> Iterator[RatchetTree]:
         """The trees of past epochs with a higher number."""
         return (keys.tree for number, keys in self._past.items() if number > after)

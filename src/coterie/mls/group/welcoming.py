@@ -12,14 +12,14 @@ from coterie.mls.framing import MLSMessage
 from coterie.mls.group.commit import CreatedCommit
 from coterie.mls.group.config import CommitOptions, Config
 from coterie.mls.group.epoch import Epoch
-from coterie.mls.group.psks import PskFinder
+from coterie.mls.group.psks import CONTINUING, PskFinder
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.key_package import KeyPackageBundle
 from coterie.mls.key_schedule import Joiner, psk_secret
 from coterie.mls.ratchet_tree import HPKECiphertext
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
-from coterie.mls.types import CipherSuite, ExtensionType, ResumptionPSKUsage
+from coterie.mls.types import CipherSuite, ExtensionType
 from coterie.mls.validation.proposal_list import check_psks
 from coterie.mls.welcome import (
     EncryptedGroupSecrets,
@@ -29,8 +29,6 @@ from coterie.mls.welcome import (
     PathSecret,
     Welcome,
 )
-
-_CONTINUING = frozenset({ResumptionPSKUsage.REINIT, ResumptionPSKUsage.BRANCH})
 
 
 def group_info(epoch: Epoch, config: Config, *, tree: bool, external_pub: bool) -> GroupInfo:
@@ -92,7 +90,7 @@ class OpenedWelcome:
 
     def continuing(self) -> PreSharedKeyID | None:
         """The resumption key that links the group to the one that it continues, if it does (§11.2, §11.3)."""
-        return next((psk for psk in self.psks if psk.usage in _CONTINUING), None)
+        return next((psk for psk in self.psks if psk.usage in CONTINUING), None)
 
 
 def open_welcome(
@@ -112,10 +110,10 @@ def open_welcome(
         msg = "the Welcome is for another cipher suite than the key package"
         raise RuleViolation(msg, rule=Rule.WELCOME_CIPHER_SUITE)
     secrets = _open_secrets(suite, entry, bundle, welcome.encrypted_group_info)
-    if sum(psk.usage in _CONTINUING for psk in secrets.psks) > 1:
+    if sum(psk.usage in CONTINUING for psk in secrets.psks) > 1:
         msg = "the Welcome has more than one resumption key for reinit or branch"
         raise RuleViolation(msg, rule=Rule.WELCOME_ONE_RESUMPTION)
-    usage = next((psk.usage for psk in secrets.psks if psk.usage in _CONTINUING), None)
+    usage = next((psk.usage for psk in secrets.psks if psk.usage in CONTINUING), None)
     check_psks(secrets.psks, suite.hash_length, usage)
     joiner = Joiner.of(suite, secrets.joiner_secret, psk_secret(suite, find_psks(secrets.psks)))
     key, nonce = joiner.welcome_key_and_nonce()
