@@ -170,6 +170,8 @@ def test_a_disk_that_fails_at_any_write_leaves_the_step_out_whole(
             failures += 1
             assert "disk" in refused
             if error is apsw.IOError:
+                with pytest.raises(StorageError, match="open it again"):
+                    profile.view.spaces()
                 profile.close()
                 profile = Profile.open(tmp_path / "p", key, vfs="failing", durable=False)
             assert seen_in(profile) == expected[number - 1]

@@ -221,6 +221,17 @@ def test_no_plaintext_of_anything_is_in_the_files_without_the_key(
         assert text not in raw
 
 
+def test_an_erased_text_is_overwritten_where_it_stood(profile: Profile, tmp_path: Path) -> None:
+    with profile.transaction() as transaction:
+        transaction.add_message(Message(b"c", b"1", "alice", 1, 1, text="regretted forever"))
+    assert b"regretted" in on_disk(tmp_path / "p")
+    with profile.transaction() as transaction:
+        transaction.erase_message(b"c", b"1")
+    found = on_disk(tmp_path / "p")
+    assert b"regretted" not in found
+    assert b"forever" not in found
+
+
 def test_after_compacting_no_copy_of_an_erased_text_is_left(
     profile: Profile, tmp_path: Path
 ) -> None:
