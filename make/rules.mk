@@ -6,3 +6,7 @@ rules: $(STAMP) ## write docs/rules.md: each rule, where it is checked, how ofte
 
 mutants: $(STAMP) ## take out each check of the core in turn: the tests of its rule must fail
 	@nice -n 10 $(PYTHON_BIN) -m tests.rules.mutants $(MUTANTS_ARGS)
+
+.PHONY: negative-vectors
+negative-vectors: $(STAMP) ## write vectors/negative: what a client must refuse
+	@$(PYTHON_BIN) -m tests.rules.negative

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from coterie.interop.negative import PROPOSAL
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import ApplicationMessage, Group, ProposalReceived, StagedCommit
 from coterie.mls.group_context import PreSharedKeyID
@@ -18,9 +19,11 @@ from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import CipherSuite, ProposalType, ProtocolVersion, Sender, SenderType
 from coterie.mls.validation import CommittedProposal, list_for_commit
 from coterie.mls.validation.proposal_list import MAX_PROPOSALS, MAX_PSKS, check_psks
+from tests.rules.cases.after import BRANCH, REINIT, announced, continuing, ended
 from tests.rules.cases.registry import CASES
+from tests.rules.check import join
 from tests.rules.forging import PUBLIC, key_package
-from tests.rules.world import NOW, PROPOSAL, World, config, load, make
+from tests.rules.world import NOW, Join, World, config, load, make
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,33 @@ def test_a_newcomer_can_join_and_hear(world: World) -> None:
     forger = world.forger()
     welcome = forger.welcome(bundle, epoch.tree, context={"epoch": epoch.context.epoch})
     assert Group.join(MLSMessage.read(welcome), bundle, world.config).epoch == bob.epoch
+
+
+def test_a_newcomer_takes_its_path_secret() -> None:
+    world = make(passive=True)
+    assert len(world.member("bob")._epoch.private.parents) == 3
+    staged = world.member("bob").receive(world.forger().commit().data, now=NOW)
+    assert isinstance(staged, StagedCommit)
+
+
+def test_a_group_of_all_members_may_follow_a_reinit(world: World) -> None:
+    over = ended(world)
+    attack = continuing(over, REINIT, extensions=announced(world).extensions)
+    assert isinstance(attack, Join)
+    assert attack.continues is not None
+    old = load(attack.continues, over.config)
+    assert join(attack, over, old).group_id == b"the next group"
+
+
+def test_a_branch_may_have_all_members(world: World) -> None:
+    attack = continuing(world, BRANCH, extensions=announced(world).extensions)
+    assert isinstance(attack, Join)
+    assert join(attack, world, world.member("bob")).epoch == 1
+
+
+def test_a_custom_proposal_that_all_support_is_taken(world: World) -> None:
+    sent = world.forger().commit([Proposal.custom(PROPOSAL, b"")], path=None)
+    assert isinstance(world.member("bob").receive(sent.data), StagedCommit)
 
 
 def test_cases_name_every_rule() -> None:

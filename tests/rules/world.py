@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from coterie.errors import VerificationError
+from coterie.interop.negative import EXTENSION, PROPOSAL, UNSUPPORTED_PROPOSAL, Names, supported
 from coterie.mls.credential import Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
 from coterie.mls.extension import (
@@ -20,24 +20,20 @@ from coterie.mls.extension import (
     ExternalSender,
     ExternalSenders,
     RequiredCapabilities,
-    capabilities,
 )
-from coterie.mls.group import CommitOptions, Config, Group, Limits
+from coterie.mls.group import CommitOptions, Config, Group, Limits, PendingCommit
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.hpke import RandomSource
 from coterie.mls.key_package import KeyPackageBundle, create_key_package
 from coterie.mls.leaf_node import Lifetime
-from coterie.mls.proposal import Add, Proposal
-from coterie.mls.types import ExtensionType, ProposalType, WireFormat
+from coterie.mls.proposal import Add, Proposal, Remove
+from coterie.mls.tree_math import LeafIndex
+from coterie.mls.types import ExtensionType, WireFormat
 from coterie.mls.validation import CustomProposal
 from tests.rules.forging import PRIVATE, PSK, Forger, Generation, Sent
 
 NOW = 1_000_000
 LIFETIME = Lifetime(NOW - 1000, NOW + 1000)
-EXTENSION = ExtensionType(0xF001)
-PROPOSAL = ProposalType(0xF002)
-UNSUPPORTED_PROPOSAL = ProposalType(0xF003)
-"""A type that the application defines and no member lists."""
 NAMES = ("alice", "bob", "carol", "dave", "eve")
 
 
@@ -54,26 +50,6 @@ def seeded(seed: bytes) -> RandomSource:
         return block.digest(length)
 
     return draw
-
-
-class Names:
-    """An Authentication Service over basic credentials: `name#n` is the n-th credential of the client `name`.
-
-    It refuses names that start with "!" and successors that are another client's, and names no rule when it does.
-    """
-
-    def authenticate(
-        self, credential: Credential, signature_key: bytes, *, now: int | None
-    ) -> None:
-        if credential.identity.startswith(b"!"):
-            raise VerificationError("nobody vouches for this name")
-
-    def client_id(self, credential: Credential) -> bytes:
-        return credential.identity.split(b"#")[0]
-
-    def valid_successor(self, old: Credential, new: Credential) -> None:
-        if self.client_id(old) != self.client_id(new):
-            raise VerificationError("another client's name")
 
 
 def find_psk(psk: PreSharedKeyID) -> bytes | None:
@@ -117,6 +93,12 @@ class World:
     seed: bytes
     warm: bool = True
     """Whether all parents have keys: every member has committed."""
+    passive: bool = False
+    """Whether bob's whole history is one Welcome, as negative vectors need it."""
+    start: tuple[KeyPackageBundle, bytes] | None = None
+    """With what he joined then."""
+    history: tuple[bytes, ...] = ()
+    """The Commits that bob has adopted since he was saved first."""
     stores: dict[str, Store] = field(default_factory=dict)
     keys: dict[str, SignaturePrivateKey] = field(default_factory=dict)
 
@@ -128,11 +110,7 @@ class World:
     @property
     def capabilities(self) -> Capabilities:
         """What every member supports."""
-        return capabilities(
-            cipher_suites=[self.suite.cipher_suite],
-            extensions=[EXTENSION],
-            proposals=[PROPOSAL],
-        )
+        return supported(self.suite)
 
     def key(self, name: str) -> SignaturePrivateKey:
         """The signature key of a name."""
@@ -173,9 +151,21 @@ class World:
         if self.warm:
             for name in ("dave", "eve", "carol", "bob", "alice"):
                 self.commit(groups, name)
+        if self.passive:
+            self._invite_again(groups)
         for name, group in groups.items():
             self.stores[name] = Store()
             self.stores[name].apply(group)
+
+    def _invite_again(self, groups: dict[str, Group]) -> None:
+        """Removes bob and adds him again: his whole history is a Welcome then."""
+        del groups["bob"]
+        self.commit(groups, "alice", Proposal.of(Remove(LeafIndex(1))))
+        bundle = self.bundle("bob")
+        pending = self.commit(groups, "alice", Proposal.of(Add(bundle.key_package)))
+        assert pending.welcome is not None
+        self.start = bundle, pending.welcome.encode()
+        groups["bob"] = Group.join(pending.welcome, bundle, self.config)
 
     def _create(self) -> Group:
         return Group.create(
@@ -189,13 +179,14 @@ class World:
             extensions=self.group_extensions(),
         )
 
-    def commit(self, groups: Mapping[str, Group], name: str) -> None:
-        """An empty Commit that all adopt."""
-        pending = groups[name].commit(now=NOW)
+    def commit(self, groups: Mapping[str, Group], name: str, *proposals: Proposal) -> PendingCommit:
+        """A Commit that all adopt."""
+        pending = groups[name].commit(proposals, now=NOW)
         data = pending.message.encode()
         for other, group in groups.items():
             staged = pending if other == name else group.receive(data, now=NOW)
             group.adopt(staged, now=NOW)  # type: ignore[arg-type]
+        return pending
 
     def member(self, name: str, **limits: object) -> Group:
         """A member as it was saved."""
@@ -225,15 +216,17 @@ class World:
                 group.receive(data, now=NOW)
             store.apply(group)
         generation = sent.generation if consumes else None
-        return Receive(store, sent.data, generation, limits, tuple(after))
+        return Receive(store, sent.data, generation, limits, tuple(after), self.history)
 
     def adopted(self, *proposals: Proposal) -> World:
         """The world after a Commit of alice's that alice and bob have adopted."""
         alice, bob = self.member("alice"), self.member("bob")
         pending = alice.commit(proposals, now=NOW)
-        bob.adopt(bob.receive(pending.message.encode(), now=NOW), now=NOW)  # type: ignore[arg-type]
+        data = pending.message.encode()
+        bob.adopt(bob.receive(data, now=NOW), now=NOW)  # type: ignore[arg-type]
         alice.adopt(pending, now=NOW)
         world = copy.copy(self)
+        world.history = (*self.history, data)
         world.stores = {name: Store(store) for name, store in self.stores.items()}
         world.stores["alice"].apply(alice)
         world.stores["bob"].apply(bob)
@@ -250,6 +243,8 @@ class Receive:
     limits: Mapping[str, object]
     after: tuple[bytes, ...] = ()
     """What it has received before, in order; its saved state knows that already."""
+    history: tuple[bytes, ...] = ()
+    """The Commits that it has adopted before that."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +256,8 @@ class Join:
     tree: bytes | None = None
     groups: frozenset[bytes] = frozenset()
     continues: Store | None = None
+    history: tuple[bytes, ...] = ()
+    """The Commits that the old group's member has adopted."""
 
 
 @dataclass(frozen=True)
@@ -288,6 +285,6 @@ def load(store: Mapping[bytes, bytes], how: Config) -> Group:
     return Group.load(entries, store, how)
 
 
-def make(suite: int = 1, *, warm: bool = True) -> World:
+def make(suite: int = 1, *, warm: bool = True, passive: bool = False) -> World:
     """A world of a suite, always the same."""
-    return World(suite_of(suite), b"warm" if warm else b"flat", warm)
+    return World(suite_of(suite), b"warm" if warm else b"flat", warm, passive)

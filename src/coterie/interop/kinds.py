@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coterie.errors import CoterieError, DecodeError, StateError
+from coterie.interop.negative import NEGATIVE
 from coterie.interop.vectors.basics import CRYPTO_BASICS, DESERIALIZATION, TREE_MATH
 from coterie.interop.vectors.groups import (
     PASSIVE_CLIENT_HANDLING_COMMIT,
@@ -51,9 +52,10 @@ KINDS: dict[str, Kind] = {
         PASSIVE_CLIENT_WELCOME,
         PASSIVE_CLIENT_HANDLING_COMMIT,
         PASSIVE_CLIENT_RANDOM,
+        NEGATIVE,
     )
 }
-"""Every kind by its name, which is that of the official file."""
+"""Every kind by its name, which is that of the official file; `negative` is our own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def continuing(
     found = (old or w).member("bob").resumption_psk(psk.psk_epoch or 0)
     key = PSK if found is None else bytes(found)
     welcome = f.welcome(bob, tree, context=whole, info={"key": w.key("alice")}, psks=[(psk, key)])
-    return Join(bob, welcome, continues=(old or w).stores["bob"])
+    return Join(bob, welcome, continues=(old or w).stores["bob"], history=w.history)
 
 
 def reinit(rule: Rule, title: str) -> Callable[[Callable[[World], dict[str, Any]]], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coterie.interop.negative import EXTENSION
 from coterie.mls.extension import Extension
 from coterie.mls.framing import MLSMessage
 from coterie.mls.key_package import KeyPackage
@@ -10,7 +11,7 @@ from coterie.mls.rules import Rule
 from coterie.mls.types import CipherSuite, ExtensionType, ProtocolVersion
 from tests.rules.cases.registry import BOTH, case
 from tests.rules.forging import Forger, key_package
-from tests.rules.world import EXTENSION, Attack, Call, World
+from tests.rules.world import Attack, Call, World
 
 
 def _added(w: World, f: Forger, package: KeyPackage) -> Attack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from coterie.interop.negative import EXTENSION, PROPOSAL
 from coterie.mls.credential import AcceptAnything, Credential
 from coterie.mls.extension import Extension
 from coterie.mls.leaf_node import LeafNode, Lifetime
@@ -21,7 +22,7 @@ from coterie.mls.types import (
 )
 from tests.rules.cases.registry import BOTH, case
 from tests.rules.forging import Forger, PathChanges, Referred, Sent, key_package, sign_leaf
-from tests.rules.world import EXTENSION, LIFETIME, NOW, PROPOSAL, Attack, Call, Join, World
+from tests.rules.world import LIFETIME, NOW, Attack, Call, Join, World
 
 UNKNOWN = 0xF0F0
 Changes = Mapping[str, Any]

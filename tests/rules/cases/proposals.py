@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from coterie.interop.negative import UNSUPPORTED_PROPOSAL
 from coterie.mls.credential import Credential
 from coterie.mls.extension import Extension, ExternalSender, ExternalSenders, RequiredCapabilities
 from coterie.mls.group_context import PreSharedKeyID
@@ -41,7 +42,7 @@ from coterie.mls.validation.proposal_list import (
 from tests.rules.cases.leaves import referred
 from tests.rules.cases.registry import BOTH, case
 from tests.rules.forging import PUBLIC, Forger, PathChanges, key_package
-from tests.rules.world import UNSUPPORTED_PROPOSAL, Attack, Call, World
+from tests.rules.world import Attack, Call, World
 
 BLANK, OUTSIDE = LeafIndex(5), LeafIndex(99)
 CAROL, DAVE = LeafIndex(2), LeafIndex(3)

@@ -1,0 +1,149 @@
+"""Writes vectors/negative/*.json out of the cases: `python -m tests.rules.negative`.
+
+Of each rule the first cases are taken, all framings for suite 1, one for the others. What starts from a state that no
+Welcome gives, or from local limits, is not expressible, and neither is what needs no message.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from coterie.mls.key_package import KeyPackageBundle
+from coterie.mls.rules import Rule
+from tests.rules.cases import CASES, Case
+from tests.rules.forging import PSK, PUBLIC, Generation
+from tests.rules.world import NOW, Attack, Join, JoinExternal, Receive, World, make
+
+ROOT = Path(__file__).resolve().parents[2]
+DIRECTORY = ROOT / "vectors/negative"
+SUITES = {1: 3, 2: 2, 5: 2}
+"""Suites, and how many cases of each rule are written."""
+INEXPRESSIBLE = frozenset(
+    {
+        "a branch with another suite than the old group's",
+        "an own Update that the receiver has lost, encrypted",
+        "an own Update that the receiver has lost, in the clear",
+    }
+)
+"""Titles of cases whose start is no Welcome and no message."""
+
+Fields = dict[str, Any]
+
+
+def chapters(suite: int) -> dict[str, list[Fields]]:
+    """The files of a suite: by chapter of the RFC, each with one case."""
+    worlds = {warm: make(suite, warm=warm, passive=warm) for warm in (True, False)}
+    violations: dict[str, list[Fields]] = {}
+    taken: Counter[Rule] = Counter()
+    for case in CASES:
+        if taken[case.rule] >= SUITES[suite] or (suite != 1 and _repeats(case)):
+            continue
+        world = worlds[case.warm]
+        written = _violation(case, case.make(world, world.forger("alice", case.framing)), world)
+        if written is not None:
+            # A Welcome holds a whole tree: in large suites one of a rule is enough.
+            heavy = suite != 1 and written["operation"] != "receive"
+            taken[case.rule] += 2 if heavy else 1
+            violations.setdefault(case.rule.section.split(".")[0], []).append(written)
+    return {
+        chapter: [{**_start(worlds[True]), "violations": found}]
+        for chapter, found in violations.items()
+    }
+
+
+def _repeats(case: Case) -> bool:
+    return case.title.endswith(", in the clear")
+
+
+def _start(world: World) -> Fields:
+    assert world.start is not None
+    bundle, welcome = world.start
+    sent, epoch = world.forger("alice", PUBLIC).commit_and_epoch()
+    return {
+        "cipher_suite": int(world.suite.cipher_suite),
+        "now": NOW,
+        "external_psks": [
+            {"psk_id": name.hex(), "psk": PSK.hex()} for name in (b"shared", b"shared too")
+        ],
+        "start": {**_keys(bundle), "welcome": welcome.hex()},
+        "then": {
+            "commit": sent.data.hex(),
+            "epoch_authenticator": bytes(epoch.secrets.epoch_authenticator).hex(),
+        },
+    }
+
+
+def _keys(bundle: KeyPackageBundle) -> Fields:
+    return {
+        "key_package": bundle.key_package.encode().hex(),
+        "init_priv": bytes(bundle.init_key.private_bytes()).hex(),
+        "encryption_priv": bytes(bundle.encryption_key.private_bytes()).hex(),
+        "signature_priv": bytes(bundle.signature_key.private_bytes()).hex(),
+    }
+
+
+def _violation(case: Case, attack: Attack, world: World) -> Fields | None:
+    head = {"rule": case.rule.value, "about": case.title}
+    if case.title in INEXPRESSIBLE:
+        return None
+    if isinstance(attack, Receive) and not attack.limits:
+        return {
+            **head,
+            "operation": "receive",
+            "before": _before(attack.history, 1) + _before(attack.after, 0),
+            "message": attack.data.hex(),
+            "consumes": [] if attack.consumed is None else [_generation(attack.consumed)],
+        }
+    if isinstance(attack, Join):
+        return {
+            **head,
+            "operation": "join",
+            **_keys(attack.bundle),
+            "welcome": attack.welcome.hex(),
+            "ratchet_tree": _hex(attack.tree),
+            "groups": [group.hex() for group in sorted(attack.groups)],
+            "continues": int(attack.continues is not None),
+            "before": _before(attack.history, 1),
+        }
+    if isinstance(attack, JoinExternal):
+        return {
+            **head,
+            "operation": "join_external",
+            "group_info": attack.info.hex(),
+            "ratchet_tree": _hex(attack.tree),
+            "groups": [group.hex() for group in sorted(attack.groups)],
+            "signature_priv": bytes(world.key("zoe").private_bytes()).hex(),
+            "identity": b"zoe".hex(),
+        }
+    return None
+
+
+def _before(messages: tuple[bytes, ...], adopt: int) -> list[Fields]:
+    return [{"message": message.hex(), "adopt": adopt} for message in messages]
+
+
+def _generation(generation: Generation) -> Fields:
+    leaf, kind, number = generation
+    return {"leaf": int(leaf), "ratchet": kind.label, "generation": number}
+
+
+def _hex(data: bytes | None) -> str | None:
+    return None if data is None else data.hex()
+
+
+def main() -> int:
+    """Writes all files."""
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    for suite in SUITES:
+        for chapter, cases in chapters(suite).items():
+            path = DIRECTORY / f"suite-{suite}-chapter-{chapter}.json"
+            path.write_text(json.dumps(cases, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Our own negative vectors: every violation is refused by its rule, and the runner notices where one is not."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coterie.interop.kinds import read_vectors, verify_file
+from coterie.interop.negative import verify_negative
+from coterie.interop.vectors.kind import Case, Mismatch
+from coterie.mls.rules import Rule
+
+DIRECTORY = Path(__file__).resolve().parents[2] / "vectors/negative"
+FILES = sorted(DIRECTORY.glob("*.json"))
+
+NO_MESSAGE = {
+    Rule.JSON_MAPPING,
+    Rule.PSK_COUNT,
+    Rule.PROPOSAL_COUNT,
+    Rule.TREE_SIZE,
+    Rule.BRANCH_SUITE,
+}
+"""Rules that no message of bearable size breaks, or none that starts with a Welcome."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_violation_is_refused_by_its_rule(path: Path) -> None:
+    report = verify_file(read_vectors(path))
+    assert not report.failures
+    assert report.passed == 1
+
+
+def _violations(suite: int) -> list[dict[str, Any]]:
+    files = DIRECTORY.glob(f"suite-{suite}-*.json")
+    return [
+        v for path in files for case in json.loads(path.read_text()) for v in case["violations"]
+    ]
+
+
+@pytest.mark.parametrize("suite", [1, 2, 5])
+def test_every_rule_that_a_message_can_break_is_broken(suite: int) -> None:
+    rules = {violation["rule"] for violation in _violations(suite)}
+    assert rules == {rule.value for rule in Rule if rule not in NO_MESSAGE}
+
+
+def test_all_files_together_are_small() -> None:
+    assert sum(path.stat().st_size for path in FILES) <= 2_200_000
+
+
+@pytest.fixture
+def framing() -> Any:
+    """The vectors on framing."""
+    return json.loads((DIRECTORY / "suite-1-chapter-6.json").read_text())[0]
+
+
+def test_a_violation_that_breaks_another_rule_is_noticed(framing: Any) -> None:
+    framing["violations"][0]["rule"] = "6/nothing"
+    with pytest.raises(Mismatch, match="the rule that was broken"):
+        verify_negative(Case(framing))
+
+
+def test_a_message_that_is_accepted_is_noticed(framing: Any) -> None:
+    framing["violations"][0] |= {"message": framing["then"]["commit"], "before": []}
+    with pytest.raises(Mismatch, match="accepted"):
+        verify_negative(Case(framing))
+
+
+def test_a_generation_that_is_not_consumed_is_noticed(framing: Any) -> None:
+    consumed = {"leaf": 0, "ratchet": "handshake", "generation": 0}
+    framing["violations"][0]["consumes"] = [consumed]
+    with pytest.raises(Mismatch, match="stores afterwards"):
+        verify_negative(Case(framing))
+
+
+def test_a_valid_commit_that_is_refused_afterwards_is_noticed(framing: Any) -> None:
+    changed = copy.deepcopy(framing)
+    changed["then"]["epoch_authenticator"] = "00" * 32
+    with pytest.raises(Mismatch, match="epoch_authenticator"):
+        verify_negative(Case(changed))
