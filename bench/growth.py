@@ -158,8 +158,8 @@ def page(figures: Figures) -> str:
         "## Growth",
         "",
         (
-            "Against the same operation in the smallest group; warm trees, doubling apart. How many operations of each kind"
-            " a Commit takes is exact, and a test (`tests/scenario/test_growth.py`)."
+            "Against the same operation in the smallest group; warm trees, doubling apart. How many operations of each"
+            " kind a Commit takes is exact, and a test (`tests/scenario/test_growth.py`)."
         ),
         "",
         *figures.growth(),

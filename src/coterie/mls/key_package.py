@@ -129,6 +129,8 @@ def validate_all(
     run: Callable[..., Iterable[Any]] = map,
 ) -> list[VerifiedKeyPackage]:
     """As `KeyPackage.validate` for each; `run` is `map` or an executor's, for the signatures."""
+    if not packages:
+        return []
     for package in packages:
         package._check_contents(suite, now, max_lifetime)  # noqa: SLF001 - same module
     leaves = (

@@ -88,8 +88,7 @@ def _count_change(
     authenticator: Authenticator,
 ) -> None:
     """Counts what takes another node's place."""
-    if isinstance(before, LeafNode) and isinstance(after, LeafNode) and _same(before, after):
-        # A new key pair and nothing else: so it is in every Commit.
+    if before is not None and after is not None and _is_renewed(before, after):
         out: Iterable[bytes] = (encryption_key_name(before.encryption_key),)
         into: Iterable[bytes] = (encryption_key_name(after.encryption_key),)
     else:
@@ -100,12 +99,15 @@ def _count_change(
         changes[name] = changes.get(name, 0) + 1
 
 
-def _same(a: LeafNode, b: LeafNode) -> bool:
-    return (
-        a.signature_key == b.signature_key
-        and a.credential == b.credential
-        and a.capabilities == b.capabilities
-    )
+def _is_renewed(before: LeafNode | ParentNode, after: LeafNode | ParentNode) -> bool:
+    """Whether only the key pair is another: so it is with all nodes of a path, in every Commit."""
+    if isinstance(before, LeafNode) and isinstance(after, LeafNode):
+        return (
+            before.signature_key == after.signature_key
+            and before.credential == after.credential
+            and before.capabilities == after.capabilities
+        )
+    return isinstance(before, ParentNode) and isinstance(after, ParentNode)
 
 
 class Counters(Protocol):

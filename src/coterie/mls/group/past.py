@@ -140,8 +140,10 @@ class KeyRing:
         self._drop(_past_key(number))
         prefixes = (b"s/%d/" % number, b"o/%d/" % number)
         self._drop_prefixes += prefixes
-        self._puts = {k: v for k, v in self._puts.items() if not k.startswith(prefixes)}
-        self._own = {digest: own for digest, own in self._own.items() if own[1] != number}
+        for key in [key for key in self._puts if key.startswith(prefixes)]:
+            del self._puts[key]
+        for digest in [digest for digest, (_, epoch) in self._own.items() if epoch == number]:
+            del self._own[digest]
 
     def _drop(self, key: bytes) -> None:
         self._puts.pop(key, None)
@@ -155,6 +157,7 @@ class KeyRing:
             present.context, present.tree, Secret(b""), empty, present.ended
         )
         self._past.clear()
+        self._doomed.clear()
         self._resumption.clear()
         self._own.clear()
 

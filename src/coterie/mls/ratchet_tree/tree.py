@@ -220,8 +220,7 @@ class RatchetTree:
         known = self._changes
         if known is not None and known[0]() is old:
             return known[1:]
-        gone = tuple(_difference(old.root, _counterpart(self.root, old.root)))
-        new = tuple(_difference(self.root, _counterpart(old.root, self.root)))
+        gone, new = _compare(old.root, self.root)
         self._changes = (ref(old), gone, new)
         return gone, new
 
@@ -320,6 +319,31 @@ def _write(tree: Subtree, parts: list[bytes], last: int) -> None:
         if tree.index <= last:
             parts.append(b"\x00" if tree.node is None else b"\x01\x02" + tree.node.encode())
         _write(tree.right, parts, last)
+
+
+def _compare(old: Subtree, new: Subtree) -> tuple[Nodes, Nodes]:
+    """The stored nodes that only the one and only the other tree has."""
+    if old.level != new.level:
+        return (
+            tuple(_difference(old, _counterpart(new, old))),
+            tuple(_difference(new, _counterpart(old, new))),
+        )
+    gone: list[Subtree] = []
+    gained: list[Subtree] = []
+    stack = [(old, new)]
+    while stack:
+        a, b = stack.pop()
+        if a is b or (a._hash is not None and a._hash == b._hash):
+            continue
+        if a.is_blank or b.is_blank:
+            gone += _difference(a, None)
+            gained += _difference(b, None)
+            continue
+        gone.append(a)
+        gained.append(b)
+        if a.level:
+            stack += ((a.right, b.right), (a.left, b.left))
+    return tuple(gone), tuple(gained)
 
 
 def _counterpart(other: Subtree, tree: Subtree) -> Subtree:
