@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coterie.interop.negative import EXTENSION
+from coterie.mls.credential import Credential
 from coterie.mls.extension import Extension
 from coterie.mls.framing import MLSMessage
 from coterie.mls.key_package import KeyPackage
@@ -79,3 +80,33 @@ def _(w: World, f: Forger) -> Attack:
 def _(w: World, f: Forger) -> Attack:
     extensions = (Extension(EXTENSION, b"1"), Extension(EXTENSION, b"2"))
     return _added(w, f, key_package(w.suite, w.bundle("zoe"), extensions=extensions))
+
+
+def _among_others(w: World, f: Forger, package: KeyPackage) -> Attack:
+    """Committed by value, between two that are in order."""
+    first, last = (Add(w.bundle(name).key_package) for name in ("first", "last"))
+    return w.victim(f.commit([first, Add(package), last]))
+
+
+@case(Rule.LEAF_SIGNATURE, "one of three Adds whose leaf is signed with another key", framings=BOTH)
+def _(w: World, f: Forger) -> Attack:
+    package = key_package(w.suite, w.bundle("zoe"), leaf_signer=w.key("yan"))
+    return _among_others(w, f, package)
+
+
+@case(Rule.KEY_PACKAGE_SIGNATURE, "one of three Adds signed with another key", framings=BOTH)
+def _(w: World, f: Forger) -> Attack:
+    return _among_others(w, f, key_package(w.suite, w.bundle("zoe"), signer=w.key("yan")))
+
+
+@case(Rule.KEY_PACKAGE_INIT_KEY, "one of three Adds with one key for two uses", framings=BOTH)
+def _(w: World, f: Forger) -> Attack:
+    bundle = w.bundle("zoe")
+    key = bundle.key_package.leaf_node.encryption_key
+    return _among_others(w, f, key_package(w.suite, bundle, init_key=key))
+
+
+@case(Rule.CREDENTIAL, "one of three Adds that nobody vouches for", framings=BOTH)
+def _(w: World, f: Forger) -> Attack:
+    leaf = {"credential": Credential.basic(b"!mallory")}
+    return _among_others(w, f, key_package(w.suite, w.bundle("zoe"), leaf=leaf))
