@@ -184,9 +184,8 @@ def connect(path: Path, key: Secret, *, durable: bool, vfs: str | None) -> apsw.
     try:
         connection.execute("PRAGMA cipher='chacha20'").fetchall()
         connection.execute(f'PRAGMA key="raw:{key.hex()}"', can_cache=False).fetchall()
-        for setting in _SETTINGS:
+        for setting in (f"synchronous={'FULL' if durable else 'OFF'}", *_SETTINGS):
             connection.execute(f"PRAGMA {setting}").fetchall()
-        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}").fetchall()
     except BaseException:
         connection.close()
         raise
