@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coterie.errors import DecryptionError, RuleViolation, StateError
 from coterie.mls.credential import Credential
 from coterie.mls.extension import Extension, capabilities
 from coterie.mls.group import CommitOptions, StagedCommit
+from coterie.mls.group_context import GroupContext
 from coterie.mls.proposal import Add, PreSharedKey, Proposal, Remove
+from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.rules import Rule
 from coterie.mls.types import ExtensionType
+from coterie.mls.validation import ProposalList
 from tests.scenario.circle import CUSTOM, NAME, SUITE, Circle
 
 
@@ -208,6 +213,56 @@ def test_one_that_does_not_fit_does_not_keep_the_others_out() -> None:
     pending = circle.commit("bob")
     assert [member.credential.identity for member in pending.commit.updated] == [b"carol"]
     assert pending.commit.added == ()
+    assert circle.agrees()
+
+
+class NobodyLeaves:
+    """Rules of a group in which nobody is removed."""
+
+    def check_commit(
+        self,
+        before: GroupContext,
+        tree: RatchetTree,
+        committer: int | None,
+        proposals: ProposalList,
+    ) -> None:
+        if proposals.removes:
+            msg = "nobody is removed from this group"
+            raise RuleViolation(msg, rule="group/nobody-leaves", leaf=committer)
+
+
+def test_the_groups_own_rules_bind_who_commits_and_who_receives() -> None:
+    circle = Circle("alice", "bob", "carol")
+    alice, bob = circle["alice"].group, circle["bob"].group
+    alice._config = replace(alice._config, rules=NobodyLeaves())
+    with pytest.raises(RuleViolation) as caught:
+        alice.commit([Proposal.of(Remove(bob.own_leaf))])
+    assert caught.value.rule == "group/nobody-leaves"
+    circle.tell(circle["carol"].group.propose_remove(bob.own_leaf), besides="carol")
+    assert circle.commit("alice").commit.removed == ()
+
+    bob._config = replace(bob._config, rules=NobodyLeaves())
+    against = circle["carol"].group.commit([Proposal.of(Remove(alice.own_leaf))])
+    with pytest.raises(RuleViolation) as caught:
+        bob.receive(against.message.encode())
+    assert (caught.value.rule, caught.value.leaf) == ("group/nobody-leaves", 2)
+
+
+def test_many_bad_proposals_keep_the_good_ones_in_their_order() -> None:
+    circle = Circle("alice", "bob")
+    alice = circle["alice"].group
+    for number in range(20):
+        custom = Proposal.custom(CUSTOM, b"%d" % number)
+        circle.tell(alice.propose(custom), besides="alice")
+        if number % 7 == 3:
+            again = circle.person("bob")
+            again.key = SUITE.generate_signature_key(circle["alice"].rng)
+            add = Proposal.of(Add(again.bundle().key_package))
+            circle.tell(alice.propose(add, now=circle.clock()), besides="alice")
+    assert len(circle["bob"].group.pending_proposals) == 23
+    pending = circle.commit("bob")
+    contents = [entry.proposal.content for entry in pending.commit.proposals]
+    assert contents == [b"%d" % number for number in range(20)]
     assert circle.agrees()
 
 

@@ -292,21 +292,28 @@ def fitting_proposals(
     *,
     now: int | None,
 ) -> list[CommittedProposal]:
-    """The plan's proposals and those of what waits that make a valid Commit with them, tried one by one (§12.2).
+    """The plan's proposals and those of what waits that make a valid Commit with them (§12.2).
 
-    A proposal that is valid by itself may be invalid beside others; whoever commits leaves it out (§12.4).
+    A proposal that is valid by itself may be invalid beside others; whoever commits leaves it out (§12.4). All are
+    tried at once, then halves of what failed, so that a few bad ones among thousands cost little.
     """
-    chosen = list(plan.proposals)
-    for entry in waiting:
+
+    def fit(chosen: list[CommittedProposal], more: Sequence[CommittedProposal]) -> None:
         try:
-            check_proposals(state, committer, plan, [*chosen, entry], policy, now=now)
+            _check_proposals(state, committer, plan, [*chosen, *more], policy, now=now)
         except CoterieError:
-            continue
-        chosen.append(entry)
-    return chosen
+            if len(more) > 1:
+                fit(chosen, more[: len(more) // 2])
+                fit(chosen, more[len(more) // 2 :])
+        else:
+            chosen.extend(more)
+
+    fitting = list(plan.proposals)
+    fit(fitting, waiting)
+    return fitting
 
 
-def check_proposals(
+def _check_proposals(
     state: PublicState,
     committer: LeafIndex,
     plan: CommitPlan,

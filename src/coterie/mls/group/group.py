@@ -5,7 +5,8 @@ that wait, own Updates whose keys are still secret, the Commit that is pending. 
 those; `adopt` is the only switch of epochs.
 
 The rule of storage: after every call, also one that raised, `save()` returns what changed since the last `save()`;
-store that in one transaction before anything that the call returned leaves the process.
+store that in one transaction before anything that the call returned leaves the process. Receiving a Commit and adopting
+it are one step in this: a private Commit whose key was given up and stored cannot be opened again after a crash.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
-from coterie.errors import CoterieError, RuleViolation, StateError
+from coterie.errors import RuleViolation, StateError
 from coterie.mls.credential import Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
 from coterie.mls.extension import Capabilities, Extension, grease_extensions
@@ -24,7 +25,6 @@ from coterie.mls.group.commit import (
     CreatedCommit,
     NewLeaf,
     OwnUpdate,
-    check_proposals,
     create_commit,
     fitting_proposals,
     process_commit,
@@ -359,12 +359,8 @@ class Group(Membership):
         """The plan's proposals and what waits, as far as it makes a valid Commit with them."""
         state, policy = self._epoch.public(self._index), self._config.policy()
         entries = self._proposals.select(self.own_leaf, plan.proposals, now)
-        try:
-            check_proposals(state, self.own_leaf, plan, entries, policy, now=now)
-        except CoterieError:
-            waiting = entries[len(plan.proposals) :]
-            return fitting_proposals(state, self.own_leaf, plan, waiting, policy, now=now)
-        return entries
+        waiting = entries[len(plan.proposals) :]
+        return fitting_proposals(state, self.own_leaf, plan, waiting, policy, now=now)
 
     def _pend(
         self, created: CreatedCommit, message: MLSMessage, options: CommitOptions
