@@ -1,6 +1,6 @@
 """Many clients in one group, each committing at random: every Commit lands or is done again, all end alike.
 
-Five seconds by default, `COTERIE_CONCURRENCY_SECONDS` for longer (issue: one minute, `make concurrency`).
+Four seconds by default, `COTERIE_CONCURRENCY_SECONDS` for longer (one minute: `make concurrency`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from coterie.client import Client
@@ -49,8 +50,10 @@ async def _busy(client: Client, rng: random.Random, until: float, sent: list[str
 
 
 def test_twenty_clients_that_commit_at_random_converge(
-    tmp_path: Path, record_property: object
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
+    report = record_property
+
     async def story() -> None:
         async with world(tmp_path) as w:
             clients = await _group_of(w)
@@ -71,10 +74,9 @@ def test_twenty_clients_that_commit_at_random_converge(
                 assert sorted(shown) == sorted(sent)
             epochs = clients[0].groups()[0].epoch - before
             retries = sum(client.tools.counters.get("lost races", 0) for client in clients)
-            print(
-                f"\n{CLIENTS} clients, {SECONDS:.0f} s: {sum(commits)} Commits wanted, "
-                f"{epochs} epochs, {retries} lost races, {len(sent)} texts"
-            )
+            report("commits wanted", sum(commits))
+            report("epochs", epochs)
+            report("lost races", retries)
             assert texts(clients[0])
 
     asyncio.run(story())
