@@ -61,18 +61,16 @@ class Profile:
         """
         directory = Path(path)
         if create:
-            try:
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                msg = f"the directory {directory} cannot be made: {error.strerror}"
-                raise StorageError(msg) from error
-        file = directory / DATABASE
-        # A new key would not open a database that is there, and would stand in the way of the old one.
+            _make_directory(directory)
+        file, key_file = directory / DATABASE, directory / KEY_FILE
         used = file.exists() and file.stat().st_size > 0
-        if used and not (directory / KEY_FILE).exists():
-            msg = f"{directory / KEY_FILE} is missing, and nothing else opens {file}; restore both from a backup"
+        # A new key would not open a database that is there, and would stand in the way of the old one.
+        if used and not key_file.exists():
+            msg = (
+                f"{key_file} is missing, and nothing else opens {file}; restore both from a backup"
+            )
             raise StorageError(msg)
-        database_key = load_or_make(directory / KEY_FILE, key, create=create)
+        database_key = load_or_make(key_file, key, create=create)
         if not used and not create:
             msg = f"the database {file} is missing or empty; restore a backup, or make the profile anew"
             raise StorageError(msg)
@@ -237,3 +235,11 @@ class Profile:
         if self._current is not None:
             msg = f"a transaction is open; end it, then {what}"
             raise StateError(msg)
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"the directory {directory} cannot be made: {error.strerror}"
+        raise StorageError(msg) from error
