@@ -16,10 +16,11 @@ from __future__ import annotations
 from coterie.storage.key import KeyCost, StorageKey
 from coterie.storage.profile import Profile
 from coterie.storage.records import Intent, Message, MessageState
-from coterie.storage.transaction import Transaction
+from coterie.storage.transaction import PUBLIC_PREFIXES, Transaction
 from coterie.storage.view import SpaceReader, View
 
 __all__ = [
+    "PUBLIC_PREFIXES",
     "Intent",
     "KeyCost",
     "Message",

@@ -12,8 +12,7 @@ from coterie.mls.group import ApplicationMessage, Config, Group, StagedCommit
 from coterie.mls.key_package import create_key_package
 from coterie.mls.leaf_node import Lifetime
 from coterie.mls.proposal import Add, Proposal
-from coterie.storage import Profile
-from coterie.storage.transaction import PUBLIC_PREFIXES
+from coterie.storage import PUBLIC_PREFIXES, Profile
 
 SUITE = suite_of(1)
 CONFIG = Config(AcceptAnything())
