@@ -140,7 +140,7 @@ def _cut(item: Item) -> int:
 
 
 def _line(item: Item, style: _Style) -> Text:
-    text = Text(item.name, style="cyan")
+    text = Text.assemble((item.name, "cyan"))
     if item.data is not None and item.secret and not style.secrets:
         text.append(f"  {len(item.data)} secret bytes, --secrets shows them", style="yellow")
     elif item.data is not None:
