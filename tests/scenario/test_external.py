@@ -114,6 +114,16 @@ def test_only_who_comes_back_may_use_an_id_that_it_has() -> None:
     assert group.own_leaf == 1
 
 
+def test_an_external_commit_is_remembered_until_the_next_one() -> None:
+    circle = Circle("alice", "bob")
+    dave = circle.person("dave")
+    enter(circle, dave)
+    mine = b"o/%d/" % (dave.group.epoch - 1)
+    assert any(key.startswith(mine) for key in dave.store.data)
+    circle.commit("alice")
+    assert not any(key.startswith(mine) for key in dave.store.data)
+
+
 def test_an_external_commit_that_lost_its_race_is_dropped_with_its_group() -> None:
     circle = Circle("alice", "bob")
     dave = circle.person("dave")

@@ -98,6 +98,9 @@ class KeyRing:
         )
         self._past[before.context.epoch] = past
         self._puts[_past_key(before.context.epoch)] = _stored_past(past)
+        if old.number - 1 not in self._past:
+            # The epoch that ended with the external Commit by which this member came.
+            self._forget(old.number - 1)
         self._present = _of(new, secret_tree)
         self._keep_psk(new)
         self.expire(now)
@@ -138,6 +141,10 @@ class KeyRing:
                 del self._doomed[tree_hash]
                 self._drop(NODE_PREFIX + tree_hash)
         self._drop(_past_key(number))
+        self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        """Drops the message keys and the memory of own messages of an epoch."""
         prefixes = (b"s/%d/" % number, b"o/%d/" % number)
         self._drop_prefixes += prefixes
         for key in [key for key in self._puts if key.startswith(prefixes)]:
@@ -160,6 +167,7 @@ class KeyRing:
         self._doomed.clear()
         self._resumption.clear()
         self._own.clear()
+        self._puts.clear()
 
     # -- storage
 
