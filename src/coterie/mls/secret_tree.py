@@ -232,7 +232,8 @@ class SecretTree:
 
     def _descend(self, leaf: LeafIndex) -> Descent:
         suite, nodes = self.suite, self._nodes
-        level = next((n for n in range(self._depth + 1) if node_at(n, leaf) in nodes), None)
+        # From the top, where it is until the epoch's first messages; only one node on the way can be held.
+        level = next((n for n in range(self._depth, -1, -1) if node_at(n, leaf) in nodes), None)
         if level is None:
             msg = f"no secret of leaf {int(leaf)} is held in this epoch"
             raise DecryptionError(msg, rule=Rule.GENERATION_USED)

@@ -269,6 +269,8 @@ def parent_hash_input(key: bytes, parent_hash: bytes, sibling_hash: bytes) -> by
 
 def count_below(leaves: Sequence[int], tree: Subtree) -> int:
     """How many of the sorted leaves are below a subtree."""
+    if not leaves:
+        return 0
     return bisect_left(leaves, tree.start + tree.size) - bisect_left(leaves, tree.start)
 
 
