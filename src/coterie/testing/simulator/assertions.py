@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from coterie.client.line import verify_receipt
 from coterie.delivery.store import Connection
 from coterie.errors import CoterieError, VerificationError
-from coterie.testing.simulator.observer import Adopted
+from coterie.testing.simulator.observer import Adopted, name_of
 from coterie.testing.simulator.world import World
 from coterie.transport import api
 
@@ -185,19 +185,32 @@ def nobody_is_locked_out(world: World) -> None:
     """
     if world.kit.lying_service:
         return
-    inside = [d for d in world.honest if d.status not in {"none", "left"}]
+    members = _members(world)
+    inside = [d for d in world.honest if d.label in members or d.status == "active"]
     places = {}
     for device in inside:
+        if device.status in {"none", "left"} and world.observer.restored:
+            continue  # Whoever added it may have forgotten the Welcome with its profile: D-INB-8 replaces it.
         line = device.line()
         if device.status != "active" or line is None:
-            why = device.client.vault.conversation(world.group_id).why.decode()
-            what = f"{device.label} is {device.status}: {why}; {device.refused[-1:]}"
+            what = f"{device.label} is {device.status}: {device.why}; {device.refused[-1:]}"
             raise Broken("nobody_is_locked_out", what)
         places[device.label] = (line.group.epoch, line.group.epoch_authenticator)
     if len(set(places.values())) > 1:
         epochs = {label: epoch for label, (epoch, _) in places.items()}
         refused = {d.label: d.refused[-1:] for d in inside}
         raise Broken("nobody_is_locked_out", f"members are in epochs {epochs}: {refused}")
+
+
+def _members(world: World) -> set[str]:
+    """Who is in the group, as the honest members see it who are furthest on; a stuck device may not know that it is out."""
+    lines = [line for d in world.honest if d.status == "active" and (line := d.line())]
+    if not lines:
+        # All are stuck: where a path may have failed for all, or all are copies, the line is over (D-SUC-6).
+        over = world.hopeless or bool(world.observer.restored)
+        return set() if over else {d.label for d in world.honest if d.status == "stuck"}
+    newest = max(lines, key=lambda line: line.group.epoch)
+    return {name_of(member.node.credential) for member in newest.group.members()}
 
 
 def what_was_wanted_is_done(world: World) -> None:
@@ -208,6 +221,13 @@ def what_was_wanted_is_done(world: World) -> None:
         if device.status == "active" and device.handle is not None and device.handle.waiting():
             what = f"{device.label} waits with {device.handle.waiting()}: {device.refused[-1:]}"
             raise Broken("what_was_wanted_is_done", what)
+
+
+def the_group_moves_on(world: World) -> None:
+    """While an attacker posts as fast as its rate allows, what a member wants is done in bounded time (D-BUN-8)."""
+    if world.pressure is not None and not world.moved_on:
+        what = f"no new epoch in {world.MOVING} s, with an attacker at its rate"
+        raise Broken("the_group_moves_on", what)
 
 
 ALWAYS: tuple[Callable[[World], None], ...] = (
@@ -225,6 +245,7 @@ AT_THE_END: tuple[Callable[[World], None], ...] = (
     the_service_reads_nothing,
     work_per_leaf_is_bounded,
     databases_do_not_join,
+    the_group_moves_on,
     nobody_is_locked_out,
     what_was_wanted_is_done,
 )

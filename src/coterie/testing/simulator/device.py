@@ -191,6 +191,13 @@ class Device:
         handle = self.handle
         return "none" if handle is None else handle.status
 
+    @property
+    def why(self) -> str:
+        """Why the device does not take part."""
+        if self.status == "none":
+            return "it never joined"
+        return self.client.vault.conversation(self.world.group_id).why.decode()
+
     def line(self) -> Line | None:
         """A copy of the place in the log, as it is stored; None where the device is in no epoch."""
         try:

@@ -17,10 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.line import Line, staged_exporter
 from coterie.errors import CoterieError
+from coterie.mls.credential import Credential
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import CommitOptions, PendingCommit
 from coterie.mls.group import commit as commit_module
-from coterie.mls.proposal import Proposal, Remove
+from coterie.mls.key_package import create_key_package
+from coterie.mls.leaf_node import Lifetime
+from coterie.mls.proposal import Add, Proposal, Remove
 from coterie.mls.ratchet_tree import HPKECiphertext
 from coterie.testing.simulator.device import Device
 from coterie.testing.simulator.world import World
@@ -58,6 +61,7 @@ class Insider:
             self.unknown_reference,
             self.junk_message,
             self.forged_proposal,
+            self.adds_what_expires,
         )
 
     def __call__(self, choice: int, rng: random.Random) -> None:
@@ -213,15 +217,14 @@ class Insider:
         line = self.line()
         if line is not None:
             pending, _ = self.commit(line)
-            self.post(
-                self.bundle(line, Forgery(pending.message.encode(), self.access(rng)), rng)
-            )
+            self.post(self.bundle(line, Forgery(pending.message.encode(), self.access(rng)), rng))
 
     def path_for_all_but_one(self, rng: random.Random) -> None:
         """A Commit whose path one member, or some, cannot open: a private failure (D-VAL-9)."""
         line = self.line()
         if line is None:
             return
+        self.world.hopeless = True
         with mock.patch.object(commit_module, "seal_path", _spoiling(rng)):
             pending, access = self.commit(line)
         self.post(self.bundle(line, Forgery(pending.message.encode(), access), rng))
@@ -234,9 +237,7 @@ class Insider:
         others = [m.leaf for m in line.group.members() if m.leaf != line.group.own_leaf]
         line.group.propose_remove(others[rng.randrange(len(others))])
         pending = line.group.commit((), now=self.world.clock(), options=CommitOptions())
-        self.post(
-            self.bundle(line, Forgery(pending.message.encode(), self.access(rng)), rng)
-        )
+        self.post(self.bundle(line, Forgery(pending.message.encode(), self.access(rng)), rng))
 
     def junk_message(self, rng: random.Random) -> None:
         """A message entry that means nothing: void (D-ENT-11)."""
@@ -260,15 +261,35 @@ class Insider:
         forged = MLSMessage.of(body.replace(content=body.content.replace(sender=sender)))
         self.post(line.message(api.ContentKind.PROPOSAL, forged))
 
+    def adds_what_expires(self, rng: random.Random) -> None:
+        """A Commit that adds a client whose key package is valid for a minute: valid for ever (D-VAL-6)."""
+        line = self.line()
+        if line is None:
+            return
+        suite, now = line.group.suite, self.world.clock()
+        key = suite.generate_signature_key(rng.randbytes)
+        made = create_key_package(
+            suite,
+            key,
+            Credential.basic(b"x%d/x" % rng.randrange(1 << 40)),
+            self.device.identity.capabilities(),
+            Lifetime(now - 1, now + 60),
+            rng=rng.randbytes,
+        )
+        pending, access = self.commit(line, [Proposal.of(Add(made.key_package))])
+        self.post(self.bundle(line, Forgery(pending.message.encode(), access), rng))
+
     def floods(self, rng: random.Random) -> None:
         """As many bundles as its rate lets through."""
-        for _ in range(5):
+        self.world.observer.forging = True
+        for _ in range(2):
             line = self.device.line()
             if line is None or self.device.status != "active":
-                return
+                break
             forgery = Forgery(rng.randbytes(40), self.access(rng), 0, rng.randbytes(64))
             if not self.post(self.bundle(line, forgery, rng)):
-                return
+                break
+        self.world.observer.forging = False
 
 
 def _sign(line: Line, entry: api.Entry) -> bytes:

@@ -35,6 +35,7 @@ class LyingService:
             self.hides_candidates,
             self.rewrites,
             self.accepts_and_drops,
+            self.signs_nothing,
         )
         world.tamper.append(self.answer)
 
@@ -108,6 +109,13 @@ class LyingService:
         """Leaves out a message, and signs nothing anew but the numbers."""
         self._lie(self._replace, rng)
 
+    def signs_nothing(self, rng: random.Random) -> None:
+        """Parts the members, and serves one side with receipts that prove nothing."""
+        self.parts(rng)
+        for device in self.world.devices.values():
+            if device.side:
+                self.lies[device.label] = (_unsigned, rng)
+
     def _hide(self, answer: api.ReadResult, rng: random.Random) -> api.ReadResult:
         del rng
         bundles = [
@@ -154,6 +162,15 @@ class LyingService:
         del rng
         self.drops += 1
         self.world.drops = 1
+
+
+def _unsigned(answer: api.ReadResult, rng: random.Random) -> api.ReadResult:
+    del rng
+    entries = tuple(
+        stored.replace(receipt=stored.receipt.replace(signature=bytes(64)))
+        for stored in answer.entries
+    )
+    return answer.replace(entries=entries, head=answer.head.replace(signature=bytes(64)))
 
 
 def _shorten(answer: api.ReadResult, rng: random.Random) -> api.ReadResult:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from coterie.testing.simulator.assertions import ALWAYS, AT_THE_END, Broken
 from coterie.testing.simulator.world import Action, Kit, World
 
+Without = Callable[[World], AbstractContextManager[object]]
+"""Switches a rule off in a world while a block runs."""
 CALM = ("send", "renew", "rename", "add", "remove", "sync", "tick")
 STORMY = (
     *CALM,
@@ -61,14 +63,14 @@ def simulate(
     seed: int,
     schedule: Sequence[Action] | None = None,
     *,
-    without: Callable[[], AbstractContextManager[None]] = nullcontext,
+    without: Without | None = None,
 ) -> Result:
     """Runs one seed (or a part of its schedule); `without` switches a rule off while it runs."""
     actions = scenario.schedule(seed) if schedule is None else schedule
     world = World(seed, scenario.kit(random.Random(seed)))  # noqa: S311 - not a secret
     started = time.perf_counter()
     broken = None
-    with world.running(), without():
+    with world.running(), without(world) if without else nullcontext():
         scenario.prepare(world)
         try:
             for action in actions:
@@ -96,7 +98,7 @@ def shrink(
     scenario: Scenario,
     result: Result,
     *,
-    without: Callable[[], AbstractContextManager[None]] = nullcontext,
+    without: Without | None = None,
 ) -> Result:
     """The shortest part of a schedule found to break the same assertion: chunks are left out, halved each time."""
     if result.broken is None:

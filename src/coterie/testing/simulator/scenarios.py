@@ -32,6 +32,10 @@ def _with_insider(rng: random.Random) -> Kit:
     return replace(_weather(rng), dishonest=frozenset({INSIDER}))
 
 
+def _small(rng: random.Random) -> Kit:
+    return Kit(members=3 + rng.randrange(2), outsiders=0, dishonest=frozenset({INSIDER}))
+
+
 def _lying(rng: random.Random) -> Kit:
     return replace(_weather(rng), lying_service=True)
 
@@ -72,9 +76,16 @@ def _link(world: World) -> None:
     _remove(world)
 
 
+def _flood(world: World) -> None:
+    insider = Insider(world, INSIDER)
+    world.pressure = insider.floods
+    world.attackers.append(insider)
+
+
 WEATHER = Scenario("honest members in bad weather", _storm)
 """Requests and answers are lost and doubled, processes crash, profiles are restored, retention goes on."""
 WITH_INSIDER = Scenario("an insider", _with_insider, ATTACKED, prepare=_insider)
+WITH_FLOOD = Scenario("an insider that floods", _small, ("send", "sync", "tick"), 6, prepare=_flood)
 WITH_REMOVED = Scenario("a removed member", _with_insider, ATTACKED, prepare=_removed)
 WITH_LINK = Scenario("a link holder", _with_insider, ATTACKED, prepare=_link)
 WITH_LIAR = Scenario("a lying service", _lying, ATTACKED, prepare=_service)
@@ -82,4 +93,12 @@ WITH_LIAR_AND_INSIDER = Scenario(
     "a lying service and an insider", _lying_with_insider, ATTACKED, prepare=_both
 )
 
-SCENARIOS = (WEATHER, WITH_INSIDER, WITH_REMOVED, WITH_LINK, WITH_LIAR, WITH_LIAR_AND_INSIDER)
+SCENARIOS = (
+    WEATHER,
+    WITH_INSIDER,
+    WITH_FLOOD,
+    WITH_REMOVED,
+    WITH_LINK,
+    WITH_LIAR,
+    WITH_LIAR_AND_INSIDER,
+)

@@ -108,6 +108,9 @@ class World:
         """What an attacker goes on doing when the storms are over."""
         self.appends: list[api.Append] = []
         """What the service was sent, in order: whoever is in league with it may have a look."""
+        self.moved_on = False
+        self.hopeless = False
+        """Whether somebody made a Commit that nobody may be able to follow."""
         self.drops = 0
         """How many appends a lying service answers and does not keep."""
 
@@ -180,6 +183,10 @@ class World:
             raise ServiceError("the request was lost", retry_after=0)
         if path in {"logs/append", "boxes/post", "inboxes/post"}:
             self.network.hold(device.label, path, request, device.side)
+        if self.pressure is not None and device.label not in self.kit.dishonest:
+            bundle = request.entry.header.bundle if isinstance(request, api.Append) else None
+            if bundle is not None:
+                self.pressure(self.random)
         answer = self.ask(device.label, path, request, device.side)
         for tamper in self.tamper:
             answer = tamper(device, path, request, answer)
@@ -322,14 +329,34 @@ class World:
 
     # -- the end
 
+    MOVING = 60
+    """Within how many seconds a Commit must land, whatever an attacker does."""
+
+    def _press_on(self) -> None:
+        """A member wants a new epoch while an attacker is before it at every request."""
+        device = self.pick(0)
+        if self.pressure is None or device is None or device.handle is None:
+            return
+        device.sync()
+        until, before = self.clock() + self.MOVING, device.handle.epoch
+        device.run(device.handle.renew_keys())
+        while self.clock() < until and device.status == "active":
+            self.moved_on = device.handle.epoch > before
+            if self.moved_on:
+                break
+            self.clock.advance(7)
+            device.sync()
+        self.moved_on = self.moved_on or device.status != "active"
+        self.pressure = None if self.moved_on else self.pressure
+
     def heal(self, rounds: int = 6) -> None:
         """Storms end: everybody is there, nothing is lost, and time passes."""
         self.network.loss = 0.0
+        self._press_on()
         for wait in (61,) * rounds + (25 * HOUR,) + (61,) * rounds:
             for device in self.honest:
                 device.sync()
             self.clock.advance(wait)
-
 
 
 async def _sleep(seconds: float) -> None:

@@ -1,0 +1,297 @@
+"""Rules of the protocol, each with a way to switch it off and the scenario in which its absence shows.
+
+A switch replaces one check in the real code while a simulation runs. `docs/simulator.md` lists what was found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from coterie.client import line as line_module
+from coterie.client.conversation import Conversation
+from coterie.client.line import Line, Stuck, Void
+from coterie.delivery import logs as logs_module
+from coterie.delivery.limits import Limiter
+from coterie.delivery.logs import Logs
+from coterie.delivery.settings import Rate
+from coterie.errors import CoterieError
+from coterie.mls.crypto import Suite
+from coterie.mls.group import Group
+from coterie.testing.simulator import scenarios
+from coterie.testing.simulator.insider import Insider
+from coterie.testing.simulator.liar import LyingService
+from coterie.testing.simulator.outsiders import LinkHolder, RemovedMember
+from coterie.testing.simulator.run import Scenario, Without
+from coterie.testing.simulator.world import Kit, World
+from coterie.transport import api
+
+Adversary = Insider | LyingService | RemovedMember | LinkHolder
+RACES = ("send", "renew", "rename", "start", "start", "step", "step", "step", "sync", "tick")
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A rule, how to switch it off, and where it shows which assertion breaks."""
+
+    rule: str
+    off: Without
+    scenario: Scenario
+    breaks: frozenset[str]
+    seeds: int = 12
+
+
+def _patch(owner: Any, name: str, value: object) -> Without:  # noqa: ANN401 - a class or a module
+    def off(_world: World) -> AbstractContextManager[object]:
+        return mock.patch.object(owner, name, value)
+
+    return off
+
+
+def _only(scenario: Scenario, *names: str, actions: tuple[str, ...], length: int = 40) -> Scenario:
+    """A scenario whose adversaries do nothing but certain attacks."""
+
+    def prepare(world: World) -> None:
+        scenario.prepare(world)
+        for adversary in list(world.attackers):
+            attacks = tuple(getattr(adversary, name) for name in names if hasattr(adversary, name))
+            if attacks:
+                adversary.attacks = attacks  # type: ignore[attr-defined]
+
+    return dataclasses.replace(scenario, prepare=prepare, actions=actions, length=length)
+
+
+# -- members' rules
+
+
+def _no_previous(self: Line, receipt: api.Receipt) -> None:
+    """`Line._chain` without the comparison of `previous`."""
+    line_module.verify_receipt(self._receipt_key, receipt)  # noqa: SLF001 - a method in all but place
+    if receipt.epoch != self.state.epoch or receipt.number != self.next_number:
+        msg = "another number than the next one"
+        raise line_module.VerificationError(msg, rule="D-REC-9")
+
+
+def _anything(*_args: object, **_options: object) -> None:
+    """A check that checks nothing."""
+
+
+@contextmanager
+def _no_manifest_signature(_world: World) -> Iterator[None]:
+    real = Line._check_manifest  # noqa: SLF001 - the check that is switched off
+
+    def check(self: Line, entry: api.Entry, sealed: api.SealedContent) -> api.CommitContent:
+        with mock.patch.object(Suite, "verify_with_label", _anything):
+            return real(self, entry, sealed)
+
+    with mock.patch.object(Line, "_check_manifest", check):
+        yield
+
+
+class _Nothing(CoterieError):
+    """An error that nobody raises."""
+
+
+@contextmanager
+def _no_private_failure(_world: World) -> Iterator[None]:
+    with (
+        mock.patch.object(line_module, "PRIVATE_RULES", frozenset()),
+        mock.patch.object(line_module, "DecryptionError", _Nothing),
+        mock.patch.object(line_module, "_has_private_inputs", lambda _commit: False),
+    ):
+        yield
+
+
+@contextmanager
+def _copies_go_on(_world: World) -> Iterator[None]:
+    real = Line._judge  # noqa: SLF001 - the check that is switched off
+
+    def judge(self: Line, entry: api.Entry, receipt: api.Receipt, now: int) -> Any:  # noqa: ANN401
+        outcome = real(self, entry, receipt, now)
+        if isinstance(outcome, Stuck) and "copy" in outcome.why:
+            return Void(outcome.number, outcome.why)
+        return outcome
+
+    with mock.patch.object(Line, "_judge", judge):
+        yield
+
+
+@contextmanager
+def _every_candidate_counts(_world: World) -> Iterator[None]:
+    real = Line._judge_bundle  # noqa: SLF001 - the check that is switched off
+
+    def judge(self: Line, *args: Any) -> Any:
+        self.state = self.state.replace(used_leaves=())
+        return real(self, *args)
+
+    with mock.patch.object(Line, "_judge_bundle", judge):
+        yield
+
+
+@contextmanager
+def _time_is_a_ground(world: World) -> Iterator[None]:
+    real = Group.receive
+
+    def receive(self: Group, message: Any, *, now: int | None = None) -> Any:  # noqa: ANN401
+        del now
+        return real(self, message, now=world.clock())
+
+    with mock.patch.object(Group, "receive", receive):
+        yield
+
+
+async def _no_correction(_self: Conversation, _line: Line) -> None:
+    """`Conversation._correct` without a correction."""
+
+
+def _same_id(_world: World) -> AbstractContextManager[object]:
+    return mock.patch.object(line_module, "secrets", SimpleNamespace(token_bytes=bytes))
+
+
+# -- the service's rules
+
+
+@contextmanager
+def _messages_after_the_end(_world: World) -> Iterator[None]:
+    real = Logs._check_state  # noqa: SLF001 - the check that is switched off
+
+    def check(self: Logs, tx: Any, epoch: Any, entry: api.Entry, state: Any) -> None:  # noqa: ANN401
+        if entry.header.kind != api.EntryKind.MESSAGE:
+            real(self, tx, epoch, entry, state)
+
+    with mock.patch.object(Logs, "_check_state", check):
+        yield
+
+
+@contextmanager
+def _no_rates(_world: World) -> Iterator[None]:
+    real = Limiter.charge
+
+    def charge(self: Limiter, kind: str, *parts: bytes) -> None:
+        if kind != "bundles":
+            real(self, kind, *parts)
+
+    with mock.patch.object(Limiter, "charge", charge):
+        yield
+
+
+def _removing(rng: random.Random) -> Kit:
+    return Kit(members=5 + rng.randrange(2), outsiders=0)
+
+
+_RACING = Scenario("a race of honest members", _removing, RACES, 60)
+_REMOVALS = Scenario(
+    "removals while others write", _removing, ("remove", "start", "step", "send", "send"), 60
+)
+_COPIES = Scenario(
+    "copies of profiles", _removing, ("send", "send", "back_up", "restore", "sync"), 50
+)
+_INSIDE = ("attack", "attack", "sync", "send", "tick")
+_LIES = ("attack", "attack", "send", "renew", "sync", "sync")
+
+SWITCHES: tuple[Switch, ...] = (
+    Switch(
+        "D-REC-9: the receipts chain by `previous`",
+        _patch(Line, "_chain", _no_previous),
+        _only(scenarios.WITH_LIAR, "rewrites", actions=_LIES, length=60),
+        frozenset({"one_head_means_one_history", "nobody_forks_without_evidence"}),
+        30,
+    ),
+    Switch(
+        "D-REC-9: receipts are signed",
+        _patch(line_module, "verify_receipt", _anything),
+        _only(scenarios.WITH_LIAR, "signs_nothing", actions=_LIES),
+        frozenset({"nobody_forks_without_evidence"}),
+    ),
+    Switch(
+        "D-VAL-3: the manifest is signed by the leaf that it names",
+        _no_manifest_signature,
+        _only(scenarios.WITH_INSIDER, "names_another", actions=_INSIDE),
+        frozenset({"nobody_honest_is_blamed"}),
+    ),
+    Switch(
+        "D-VAL-4: of each leaf only the first candidate counts",
+        _every_candidate_counts,
+        _only(scenarios.WITH_INSIDER, "invalid_commit", actions=("attack", "attack", "sync")),
+        frozenset({"work_per_leaf_is_bounded"}),
+    ),
+    Switch(
+        "D-VAL-6: time is no ground",
+        _time_is_a_ground,
+        _only(
+            scenarios.WITH_INSIDER,
+            "adds_what_expires",
+            actions=("attack", "sync", "tick", "hours", "renew"),
+        ),
+        frozenset({"nobody_forks_without_evidence", "nobody_is_locked_out"}),
+    ),
+    Switch(
+        "D-VAL-9: a private failure is not invalidity",
+        _no_private_failure,
+        _only(scenarios.WITH_INSIDER, "path_for_all_but_one", actions=(*_INSIDE, "renew")),
+        frozenset({"nobody_forks_without_evidence", "nobody_is_locked_out"}),
+    ),
+    Switch(
+        "D-COR-1: a wrong access is corrected",
+        _patch(Conversation, "_correct", _no_correction),
+        _only(scenarios.WITH_INSIDER, "wrong_access", actions=_INSIDE),
+        frozenset({"nobody_is_locked_out", "what_was_wanted_is_done", "nothing_unforeseen"}),
+    ),
+    Switch(
+        "D-BUN-11: refused candidates are followed by a further one",
+        _patch(Line, "ended", property(lambda _line: False)),
+        _only(scenarios.WITH_INSIDER, "junk_bundle", actions=_INSIDE),
+        frozenset({"what_was_wanted_is_done"}),
+    ),
+    Switch(
+        "D-BOX-8: a restored copy sends nothing",
+        _copies_go_on,
+        _COPIES,
+        frozenset({"no_key_and_nonce_twice"}),
+        30,
+    ),
+    Switch(
+        "D-ENT-2: every entry has an id of its own",
+        _same_id,
+        _RACING,
+        frozenset({"no_key_and_nonce_twice"}),
+    ),
+    Switch(
+        "D-ENT-5: an ended epoch takes no messages",
+        _messages_after_the_end,
+        _REMOVALS,
+        frozenset({"nobody_reads_what_comes_after"}),
+        40,
+    ),
+    Switch(
+        "D-ACC-5: a reader shows the epoch's token",
+        _patch(logs_module, "token_fits", lambda _token, _hash: True),
+        _only(scenarios.WITH_REMOVED, "reads_on", actions=("attack", "send", "renew")),
+        frozenset({"outsiders_get_nothing"}),
+    ),
+    Switch(
+        "D-ENT-1: an append is signed with the epoch's key",
+        _patch(logs_module, "_verify", _anything),
+        _only(scenarios.WITH_LINK, "writes_with_old_keys", actions=("attack", "send", "renew")),
+        frozenset({"outsiders_get_nothing"}),
+    ),
+    Switch(
+        "D-BUN-3: a candidate names the one before it",
+        _patch(Logs, "_check_swap", _anything),
+        _only(scenarios.WITH_INSIDER, "invalid_commit", actions=(*RACES, "attack", "attack")),
+        frozenset({"nobody_honest_is_blamed", "nobody_forks_without_evidence"}),
+        30,
+    ),
+    Switch(
+        "D-BUN-8: bundles have a rate",
+        _no_rates,
+        scenarios.WITH_FLOOD,
+        frozenset({"the_group_moves_on"}),
+    ),
+)
