@@ -10,3 +10,8 @@ mutants: $(STAMP) ## take out each check of the core in turn: the tests of its r
 .PHONY: negative-vectors
 negative-vectors: $(STAMP) ## write vectors/negative: what a client must refuse
 	@$(PYTHON_BIN) -m tests.rules.negative
+
+# FUZZ_EXAMPLES=15 is what `make test` runs.
+.PHONY: fuzz
+fuzz: $(STAMP) ## try changed messages, trees, saved states at length (FUZZ_EXAMPLES=1000)
+	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) nice -n 10 $(BIN)/pytest -q -n auto tests/fuzz

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from coterie.errors import StorageError
 from coterie.mls.credential import Authenticator
 from coterie.mls.extension import Capabilities
 from coterie.mls.leaf_node import LeafNode
@@ -161,7 +162,7 @@ class TreeIndex:
         if known is None:
             if self._store is None:
                 return 0
-            known = int(self._store.get(INDEX_PREFIX + name) or 0)
+            known = _number(self._store.get(INDEX_PREFIX + name) or b"0")
             self._counts[name] = known
         return known
 
@@ -172,8 +173,8 @@ class TreeIndex:
     def _types_in_use(self) -> Counter[int]:
         if self._in_use is None:
             stored = (self._store.get(INDEX_PREFIX + _IN_USE) if self._store else None) or b""
-            pairs = (entry.split(b":") for entry in stored.split())
-            self._in_use = Counter({int(a): int(b) for a, b in pairs})
+            pairs = (entry.partition(b":") for entry in stored.split())
+            self._in_use = Counter({_number(kind): _number(count) for kind, _, count in pairs})
         return self._in_use
 
     def duplicates(self) -> Iterable[tuple[bytes, int]]:
@@ -209,6 +210,14 @@ class TreeIndex:
             changes[INDEX_PREFIX + _IN_USE] = b" ".join(pairs)
         self._changed.clear()
         return changes
+
+
+def _number(value: bytes) -> int:
+    """A stored counter; raises `StorageError` where it is none."""
+    if not value.isdigit():
+        msg = f"the store is damaged: {value[:20]!r} is no counter; restore it from a backup"
+        raise StorageError(msg)
+    return int(value)
 
 
 class IndexView:

@@ -49,6 +49,12 @@ class StoredCommitted(Struct):
     reference: bytes
 
 
+class StoredOwn(Struct):
+    """What is stored of an own message under its hash."""
+
+    content_type: ContentType
+
+
 class StoredPending(Struct):
     """The own Commit that waits, whole: its sender could never process it from the wire."""
 
@@ -218,7 +224,7 @@ def _load_own(entries: Mapping[bytes, bytes]) -> dict[bytes, tuple[ContentType, 
     for key, value in entries.items():
         if key.startswith(b"o/"):
             epoch, digest = key[2:].split(b"/", 1)
-            own[digest] = (ContentType(value[0]), int(epoch))
+            own[digest] = (decode_stored(StoredOwn, value).content_type, int(epoch))
     return own
 
 
