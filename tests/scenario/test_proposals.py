@@ -11,10 +11,10 @@ from coterie.mls.credential import Credential
 from coterie.mls.extension import Extension, capabilities
 from coterie.mls.group import CommitOptions, StagedCommit
 from coterie.mls.group_context import GroupContext
-from coterie.mls.proposal import Add, PreSharedKey, Proposal, Remove
+from coterie.mls.proposal import Add, PreSharedKey, Proposal, ReInit, Remove
 from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.rules import Rule
-from coterie.mls.types import ExtensionType
+from coterie.mls.types import CipherSuite, ExtensionType, ProtocolVersion
 from coterie.mls.validation import ProposalList
 from tests.scenario.circle import CUSTOM, NAME, SUITE, Circle
 
@@ -162,6 +162,7 @@ def test_a_commit_brings_a_new_leaf_even_where_no_path_was_asked_for() -> None:
     alice = circle["alice"]
     key = SUITE.generate_signature_key(alice.rng)
     pending = alice.group.commit(
+        [Proposal.custom(CUSTOM, b"needs no path")],
         signature_key=key,
         credential=Credential.basic(b"alice/2"),
         extensions=(Extension(ExtensionType.APPLICATION_ID, b"phone"),),
@@ -264,6 +265,27 @@ def test_many_bad_proposals_keep_the_good_ones_in_their_order() -> None:
     contents = [entry.proposal.content for entry in pending.commit.proposals]
     assert contents == [b"%d" % number for number in range(20)]
     assert circle.agrees()
+
+
+def test_a_waiting_reinit_is_committed_when_nothing_else_waits() -> None:
+    circle = Circle("alice", "bob", "carol")
+    reinit = ReInit(b"again", ProtocolVersion.MLS10, CipherSuite(1), ())
+    circle.tell(circle["carol"].group.propose_reinit(reinit), besides="carol")
+    circle.tell(circle["bob"].group.propose_update(), besides="bob")
+    assert circle.commit("alice").commit.reinit is None
+    circle.tell(circle["carol"].group.propose_reinit(reinit), besides="carol")
+    assert circle.commit("alice").commit.reinit == reinit
+    assert circle.agrees()
+
+
+def test_what_waits_is_committed_in_the_order_of_arrival_also_after_a_restart() -> None:
+    circle = Circle("alice", "bob")
+    for number in range(5):
+        proposal = Proposal.custom(CUSTOM, b"%d" % number)
+        circle.tell(circle["alice"].group.propose(proposal), besides="alice")
+    circle["bob"].restart()
+    contents = [entry.proposal.content for entry in circle.commit("bob").commit.proposals]
+    assert contents == [b"0", b"1", b"2", b"3", b"4"]
 
 
 def test_a_leaf_where_nobody_is_has_no_member() -> None:

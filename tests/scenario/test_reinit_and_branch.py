@@ -83,7 +83,7 @@ def test_nothing_is_sent_in_a_group_that_was_reinitialised() -> None:
             attempt()
 
 
-def test_a_commit_after_the_reinit_is_refused_and_late_messages_are_read() -> None:
+def test_what_was_said_before_a_reinit_is_read_after_it() -> None:
     circle = Circle("alice", "bob")
     late = circle["bob"].group.encrypt(b"just before")
     reinit = Proposal.of(ReInit(b"again", ProtocolVersion.MLS10, CipherSuite(1), ()))
