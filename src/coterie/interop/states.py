@@ -9,11 +9,22 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
-from coterie.errors import DecodeError, StateError, UnsupportedError
+from coterie.errors import StateError, UnsupportedError
+from coterie.interop.descriptions import (
+    described_from_outside,
+    extensions_of,
+    group_info_of,
+    key_package_of,
+    leaf_named,
+    member_named,
+    options_of,
+    package_fields,
+    reinit_of,
+)
 from coterie.mls.credential import AcceptAnything, Credential
 from coterie.mls.crypto import (
     SUPPORTED_CIPHER_SUITES,
@@ -42,7 +53,6 @@ from coterie.mls.group import (
 )
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.key_package import (
-    KeyPackage,
     KeyPackageBundle,
     VerifiedKeyPackage,
     create_key_package,
@@ -53,15 +63,12 @@ from coterie.mls.proposal import (
     GroupContextExtensions,
     PreSharedKey,
     Proposal,
-    ReInit,
     Remove,
 )
-from coterie.mls.ratchet_tree import UnverifiedTree
-from coterie.mls.tree_math import LeafIndex
-from coterie.mls.types import CipherSuite, ExtensionType, ProtocolVersion, PSKType
-from coterie.mls.welcome import GroupInfo
+from coterie.mls.types import ExtensionType, PSKType
 from coterie.testing.store import MemoryStore
 
+T = TypeVar("T")
 _DAY = 24 * 3600
 _PRIVATE_EXTENSIONS = tuple(range(0xFF00, 0xFF08))
 """Extension types for private use that scenarios put into a group."""
@@ -89,7 +96,8 @@ class State:
     psks: Psks
     config: Config
     identity: bytes
-    pending: PendingCommit | None = None
+    known: dict[bytes, bytes] = field(default_factory=dict)
+    """The proposals of the epoch, own and received ones: the message, and where the group stores it."""
 
     def save(self) -> None:
         """Keeps what the last call changed."""
@@ -102,7 +110,56 @@ class State:
         psks = Psks(dict(self.psks.external))
         config = replace(self.config, psk=psks.find)
         group = Group.load(store.entries(), store, config)
-        return State(group, store, psks, config, self.identity)
+        return State(group, store, psks, config, self.identity, dict(self.known))
+
+    def propose(self, proposal: Proposal) -> bytes:
+        """Makes a proposal and remembers it."""
+        before = self._stored_proposals()
+        message = self.group.propose(proposal, now=_now()).encode()
+        self._remember(message, before)
+        return message
+
+    def update(self) -> bytes:
+        """Makes an Update proposal and remembers it."""
+        before = self._stored_proposals()
+        message = self.group.propose_update().encode()
+        self._remember(message, before)
+        return message
+
+    def take(self, messages: Iterable[bytes]) -> None:
+        """Receives proposals that are not known yet."""
+        for message in messages:
+            if message not in self.known:
+                before = self._stored_proposals()
+                self.group.receive(message, now=_now())
+                self._remember(message, before)
+
+    def commit(
+        self, named: Iterable[bytes], proposals: Sequence[Proposal], options: CommitOptions
+    ) -> PendingCommit:
+        """Makes a Commit of the proposals given and of those named, and of no other that waits."""
+        self.group.drop_pending()
+        self.take(named)
+        self.save()
+        wanted = {self.known[message] for message in named}
+        aside = {key: self.store.data.pop(key) for key in self._stored_proposals() - wanted}
+        if aside:
+            self.group = Group.load(self.store.entries(), self.store, self.config)
+        try:
+            return self.group.commit(proposals, now=_now(), options=options)
+        finally:
+            self.save()
+            if aside:
+                self.store.data.update(aside)
+                self.group = Group.load(self.store.entries(), self.store, self.config)
+
+    def _stored_proposals(self) -> set[bytes]:
+        return {key for key in self.store.data if key.startswith(b"p/")}
+
+    def _remember(self, message: bytes, before: set[bytes]) -> None:
+        self.save()
+        for key in self._stored_proposals() - before:
+            self.known[message] = key
 
 
 @dataclass(slots=True)
@@ -139,8 +196,12 @@ def _lifetime() -> Lifetime:
     return Lifetime(_now() - _DAY, _now() + 30 * _DAY)
 
 
-def _extensions(given: Iterable[Any]) -> tuple[Extension, ...]:
-    return tuple(Extension(ExtensionType(e.extension_type), e.extension_data) for e in given)
+def _found(kept: Mapping[int, T], number: int, what: str) -> T:
+    try:
+        return kept[number]
+    except KeyError:
+        msg = f"there is no {what} {number}"
+        raise StateError(msg) from None
 
 
 class States:
@@ -162,11 +223,7 @@ class States:
         return number
 
     def _state(self, number: int) -> State:
-        try:
-            return self._states[number]
-        except KeyError:
-            msg = f"there is no state {number}"
-            raise StateError(msg) from None
+        return _found(self._states, number, "state")
 
     def _add(self, group: Group, psks: Psks, config: Config, identity: bytes) -> int:
         state = State(group, MemoryStore(), psks, config, identity)
@@ -227,11 +284,11 @@ class States:
     def CreateKeyPackage(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
         made = self._transaction(suite_of(request.cipher_suite), request.identity)
         return self._pb.CreateKeyPackageResponse(
-            transaction_id=self._keep(self._transactions, made), **_package_fields(made.bundle)
+            transaction_id=self._keep(self._transactions, made), **package_fields(made.bundle)
         )
 
     def JoinGroup(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        waiting = self._waiting(request.transaction_id)
+        waiting = _found(self._transactions, request.transaction_id, "transaction")
         config = self._config(waiting.psks, encrypt=request.encrypt_handshake)
         group = Group.join(
             MLSMessage.read(request.welcome),
@@ -244,20 +301,13 @@ class States:
             state_id=state, epoch_authenticator=group.epoch_authenticator
         )
 
-    def _waiting(self, number: int) -> Transaction:
-        try:
-            return self._transactions[number]
-        except KeyError:
-            msg = f"there is no transaction {number}"
-            raise StateError(msg) from None
-
     def ExternalJoin(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        info = _group_info(request.group_info)
+        info = group_info_of(request.group_info)
         suite = suite_of(info.group_context.cipher_suite)
         psks = Psks({psk.psk_id: psk.psk_secret for psk in request.psks})
         config = self._config(psks, encrypt=request.encrypt_handshake)
         tree = request.ratchet_tree or None
-        prior = _leaf_of(info, suite, tree, request.identity) if request.remove_prior else None
+        prior = leaf_named(info, suite, tree, request.identity) if request.remove_prior else None
         ids = [PreSharedKeyID.external(i, os.urandom(suite.hash_length)) for i in psks.external]
         group, message = Group.join_external(
             info,
@@ -324,23 +374,17 @@ class States:
     # -- proposals
 
     def _propose(self, number: int, proposal: Proposal) -> Any:  # noqa: ANN401
-        state = self._state(number)
-        message = state.group.propose(proposal, now=_now())
-        state.save()
-        return self._pb.ProposalResponse(proposal=message.encode())
+        return self._pb.ProposalResponse(proposal=self._state(number).propose(proposal))
 
     def AddProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        add = Add(_key_package(request.key_package))
+        add = Add(key_package_of(request.key_package))
         return self._propose(request.state_id, Proposal.of(add))
 
     def UpdateProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        state = self._state(request.state_id)
-        message = state.group.propose_update()
-        state.save()
-        return self._pb.ProposalResponse(proposal=message.encode())
+        return self._pb.ProposalResponse(proposal=self._state(request.state_id).update())
 
     def RemoveProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        leaf = _member(self._state(request.state_id).group, request.removed_id)
+        leaf = member_named(self._state(request.state_id).group, request.removed_id)
         return self._propose(request.state_id, Proposal.of(Remove(leaf)))
 
     def ExternalPSKProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
@@ -352,11 +396,11 @@ class States:
         return self._propose(request.state_id, Proposal.of(PreSharedKey(psk)))
 
     def GroupContextExtensionsProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        content = GroupContextExtensions(_extensions(request.extensions))
+        content = GroupContextExtensions(extensions_of(request.extensions))
         return self._propose(request.state_id, Proposal.of(content))
 
     def ReInitProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        content = _reinit(request.group_id, request.cipher_suite, request.extensions)
+        content = reinit_of(request.group_id, request.cipher_suite, request.extensions)
         return self._propose(request.state_id, Proposal.of(content))
 
     # -- Commits
@@ -364,13 +408,8 @@ class States:
     def Commit(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
         state = self._state(request.state_id)
         group = state.group
-        for proposal in request.by_reference:
-            group.receive(proposal, now=_now())
         proposals = [self._described(group, one, _now()) for one in request.by_value]
-        options = CommitOptions(path=request.force_path, tree_inside=not request.external_tree)
-        pending = group.commit(proposals, now=_now(), options=options)
-        state.pending = pending
-        state.save()
+        pending = state.commit(request.by_reference, proposals, options_of(request))
         following = pending.next
         tree = following.epoch.tree.encode() if following and request.external_tree else b""
         welcome = pending.welcome.encode() if pending.welcome else b""
@@ -385,26 +424,27 @@ class States:
         kind = wanted.proposal_type.decode()
         match kind:
             case "add":
-                package = group.check_key_package(_key_package(wanted.key_package), now=now)
+                package = group.check_key_package(key_package_of(wanted.key_package), now=now)
                 return Proposal.of(Add(package.key_package))
             case "remove":
-                return Proposal.of(Remove(_member(group, wanted.removed_id)))
+                return Proposal.of(Remove(member_named(group, wanted.removed_id)))
             case "externalPSK":
                 return Proposal.of(PreSharedKey(group.external_psk(wanted.psk_id)))
             case "resumptionPSK":
                 return Proposal.of(PreSharedKey(group.application_psk(wanted.epoch_id)))
             case "groupContextExtensions":
-                return Proposal.of(GroupContextExtensions(_extensions(wanted.extensions)))
+                return Proposal.of(GroupContextExtensions(extensions_of(wanted.extensions)))
             case "reinit":
-                return Proposal.of(_reinit(wanted.group_id, wanted.cipher_suite, wanted.extensions))
+                return Proposal.of(
+                    reinit_of(wanted.group_id, wanted.cipher_suite, wanted.extensions)
+                )
         msg = f"proposals of type {kind!r} are not known by value"
         raise UnsupportedError(msg)
 
     def _handled(self, request: Any) -> State:  # noqa: ANN401
         """The state after somebody else's Commit."""
         state = self._state(request.state_id).fork()
-        for proposal in request.proposal:
-            state.group.receive(proposal, now=_now())
+        state.take(request.proposal)
         received = state.group.receive(request.commit, now=_now())
         if not isinstance(received, StagedCommit):
             msg = f"the message is no Commit of somebody else but a {type(received).__name__}"
@@ -413,6 +453,7 @@ class States:
             msg = "the Commit removes this member"
             raise StateError(msg)
         state.group.adopt(received, now=_now())
+        state.known.clear()
         state.save()
         return state
 
@@ -424,6 +465,7 @@ class States:
             msg = "no Commit is pending in this state"
             raise StateError(msg)
         state.group.adopt(pending, now=_now())
+        state.known.clear()
         state.save()
         return state
 
@@ -461,20 +503,20 @@ class States:
         return self._reinit_answer(self._handled(request))
 
     def ReInitWelcome(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        between = self._reinits[request.reinit_id]
+        between = _found(self._reinits, request.reinit_id, "reinitialisation")
         state, fresh = between.state, between.transaction
         group, pending = state.group.reinit(
             self._verified(request.key_package, fresh.suite, state.config),
             lifetime=_lifetime(),
             now=_now(),
-            options=_options(request),
+            options=options_of(request),
             signature_key=fresh.bundle.signature_key,
             capabilities=self._capabilities(),
         )
         return self._subgroup(group, pending, state, external_tree=request.external_tree)
 
     def HandleReInitWelcome(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        between = self._reinits[request.reinit_id]
+        between = _found(self._reinits, request.reinit_id, "reinitialisation")
         return self._continue(
             between.transaction, between.state, request, self._pb.JoinGroupResponse
         )
@@ -486,13 +528,13 @@ class States:
             self._verified(request.key_packages, state.group.suite, state.config),
             lifetime=_lifetime(),
             now=_now(),
-            options=_options(request),
-            extensions=_extensions(request.extensions),
+            options=options_of(request),
+            extensions=extensions_of(request.extensions),
         )
         return self._subgroup(group, pending, state, external_tree=request.external_tree)
 
     def HandleBranch(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        waiting = self._waiting(request.transaction_id)
+        waiting = _found(self._transactions, request.transaction_id, "transaction")
         state = self._state(request.state_id)
         return self._continue(waiting, state, request, self._pb.HandleBranchResponse)
 
@@ -500,7 +542,7 @@ class States:
         self, packages: Iterable[bytes], suite: Suite, config: Config
     ) -> list[VerifiedKeyPackage]:
         return [
-            _key_package(package).validate(suite, config.authenticator, now=_now())
+            key_package_of(package).validate(suite, config.authenticator, now=_now())
             for package in packages
         ]
 
@@ -533,11 +575,11 @@ class States:
     # -- from outside
 
     def NewMemberAddProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        info = _group_info(request.group_info)
+        info = group_info_of(request.group_info)
         made = self._transaction(suite_of(info.group_context.cipher_suite), request.identity)
         bundle = made.bundle
         message = new_member_add(info.group_context, bundle.key_package, bundle.signature_key)
-        fields = _package_fields(bundle)
+        fields = package_fields(bundle)
         del fields["key_package"]
         return self._pb.NewMemberAddProposalResponse(
             transaction_id=self._keep(self._transactions, made),
@@ -571,89 +613,11 @@ class States:
         return self._propose(request.state_id, Proposal.of(GroupContextExtensions((*kept, added))))
 
     def ExternalSignerProposal(self, request: Any) -> Any:  # noqa: N802, ANN401, D102
-        info, signer = _group_info(request.group_info), self._signers[request.signer_id]
+        info, signer = (
+            group_info_of(request.group_info),
+            _found(self._signers, request.signer_id, "signer"),
+        )
         context = info.group_context
-        proposal = _described_from_outside(info, request.ratchet_tree or None, request.description)
+        proposal = described_from_outside(info, request.ratchet_tree or None, request.description)
         message = external_proposal(context, proposal, signer.key)
         return self._pb.ProposalResponse(proposal=message.encode())
-
-
-def _options(request: Any) -> CommitOptions:  # noqa: ANN401
-    return CommitOptions(path=request.force_path, tree_inside=not request.external_tree)
-
-
-def _reinit(group_id: bytes, cipher_suite: int, extensions: Iterable[Any]) -> ReInit:
-    suite = CipherSuite(cipher_suite)
-    return ReInit(group_id, ProtocolVersion.MLS10, suite, _extensions(extensions))
-
-
-def _package_fields(bundle: KeyPackageBundle) -> dict[str, bytes]:
-    return {
-        "key_package": MLSMessage.of(bundle.key_package).encode(),
-        "init_priv": bytes(bundle.init_key.private_bytes()),
-        "encryption_priv": bytes(bundle.encryption_key.private_bytes()),
-        "signature_priv": bytes(bundle.signature_key.private_bytes()),
-    }
-
-
-def _key_package(message: bytes) -> KeyPackage:
-    body = MLSMessage.read(message).body
-    if not isinstance(body, KeyPackage):
-        msg = f"expected a key package, found a {type(body).__name__}"
-        raise DecodeError(msg)
-    return body
-
-
-def _group_info(message: bytes) -> GroupInfo:
-    body = MLSMessage.read(message).body
-    if not isinstance(body, GroupInfo):
-        msg = f"expected a GroupInfo, found a {type(body).__name__}"
-        raise DecodeError(msg)
-    return body
-
-
-def _member(group: Group, identity: bytes) -> LeafIndex:
-    """The leaf of the member with this identity."""
-    for member in group.members():
-        if member.credential.identity == identity:
-            return member.leaf
-    msg = f"there is no member {identity!r}"
-    raise StateError(msg)
-
-
-def _leaf_of(info: GroupInfo, suite: Suite, tree: bytes | None, identity: bytes) -> LeafIndex:
-    for extension in info.extensions:
-        if extension.extension_type == ExtensionType.RATCHET_TREE:
-            tree = extension.extension_data
-    if tree is None:
-        msg = "the ratchet tree is neither in the GroupInfo nor beside it"
-        raise StateError(msg)
-    for leaf, node in UnverifiedTree.decode(tree, suite).trust().members():
-        if node.credential.identity == identity:
-            return leaf
-    msg = f"there is no member {identity!r}"
-    raise StateError(msg)
-
-
-def _described_from_outside(
-    info: GroupInfo,
-    tree: bytes | None,
-    wanted: Any,  # noqa: ANN401
-) -> Proposal:
-    """An external sender's proposal from its description."""
-    suite = suite_of(info.group_context.cipher_suite)
-    kind = wanted.proposal_type.decode()
-    match kind:
-        case "add":
-            return Proposal.of(Add(_key_package(wanted.key_package)))
-        case "remove":
-            return Proposal.of(Remove(_leaf_of(info, suite, tree, wanted.removed_id)))
-        case "externalPSK":
-            nonce = os.urandom(suite.hash_length)
-            return Proposal.of(PreSharedKey(PreSharedKeyID.external(wanted.psk_id, nonce)))
-        case "groupContextExtensions":
-            return Proposal.of(GroupContextExtensions(_extensions(wanted.extensions)))
-        case "reinit":
-            return Proposal.of(_reinit(wanted.group_id, wanted.cipher_suite, wanted.extensions))
-    msg = f"an external sender cannot propose {kind!r}"
-    raise UnsupportedError(msg)

@@ -1,0 +1,37 @@
+"""Differences between implementations that are known: who is right, and which section of RFC 9420 decides."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_FILE = Path(__file__).with_name("verdicts.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A refusal that is known, recognised by the peer, the call and some of its words."""
+
+    peer: str
+    call: str
+    words: str
+    when: str
+    section: str
+    verdict: str
+
+
+@cache
+def verdicts() -> tuple[Verdict, ...]:
+    """All of them."""
+    with _FILE.open("rb") as file:
+        return tuple(Verdict(**entry) for entry in tomllib.load(file).get("verdict", []))
+
+
+def verdict_of(peer: str, call: str, words: str) -> Verdict | None:
+    """The verdict on a refusal, if there is one."""
+    for each in verdicts():
+        if (each.peer, each.call) == (peer, call) and each.words in words:
+            return each
+    return None
