@@ -9,11 +9,12 @@ from coterie.mls.extension import Extension
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import ApplicationMessage, Group, StagedCommit
 from coterie.mls.leaf_node import Lifetime
-from coterie.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
+from coterie.mls.proposal import Add, GroupContextExtensions, Proposal, Remove, Update
 from coterie.mls.secret_tree import RatchetKind
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import CipherSuite, CredentialType, ExtensionType, ProposalType
-from tests.rules.check import dump
+from tests.rules.cases.leaves import referred
+from tests.rules.check import consume, dump
 from tests.rules.forging import key_package
 from tests.rules.world import NOW, World, make
 
@@ -130,3 +131,47 @@ def test_an_echo_is_recognised_also_after_a_restart(world: World) -> None:
     before = dump(bob)
     assert type(bob.receive(sent)).__name__ == "OwnMessage"
     assert dump(bob) == before
+
+
+def test_an_update_of_the_first_leaf_can_be_committed(world: World) -> None:
+    alice, carol, bob = world.forger(), world.forger("carol"), world.member("bob")
+    update = Update(alice.update_leaf())
+    sent = alice.propose(update)
+    bob.receive(sent.data, now=NOW)
+    staged = bob.receive(carol.commit([referred(world, sent, update, 0)]).data, now=NOW)
+    assert isinstance(staged, StagedCommit)
+    assert [member.leaf for member in staged.updated] == [0]
+
+
+def test_a_late_message_is_its_senders_though_the_leaf_is_anothers_now(world: World) -> None:
+    bob, carol = world.member("bob"), world.member("carol")
+    dave = world.forger("dave")
+    late = dave.private(dave.content(b"late"))
+    add = Proposal.of(Add(world.bundle("zoe").key_package))
+    pending = carol.commit([Proposal.of(Remove(LeafIndex(3))), add], now=NOW)
+    bob.adopt(bob.receive(pending.message.encode(), now=NOW), now=NOW)  # type: ignore[arg-type]
+    assert bob.member(3).credential.identity == b"zoe"
+    received = bob.receive(late.data, now=NOW)
+    assert isinstance(received, ApplicationMessage)
+    assert received.sender.credential.identity == b"dave"
+
+
+def test_an_own_key_is_gone_once_it_was_used(world: World) -> None:
+    bob = world.member("bob")
+    tree = bob._keys.of_epoch(bob.epoch).secret_tree  # type: ignore[union-attr]
+    found = tree.find(bob.own_leaf, RatchetKind.APPLICATION, 0)
+    bob.encrypt(b"hello")
+    held = {bytes(secret) for _, secret in tree.held()}
+    assert not held & {bytes(found.key), bytes(found.nonce)}
+
+
+def test_a_commit_that_is_made_changes_nothing_but_its_generation(world: World) -> None:
+    bob, twin = world.member("bob"), world.member("bob")
+    bob.commit(now=NOW)
+    consume(twin, (bob.own_leaf, RatchetKind.HANDSHAKE, 0))
+    bob.drop_pending()
+    apart = {"own messages"}
+    before, after = (
+        {k: v for k, v in dump(each).items() if k not in apart} for each in (twin, bob)
+    )
+    assert before == after
