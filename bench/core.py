@@ -246,9 +246,9 @@ def joins(shape: Shape, kind: str, rounds: int, prices: Prices) -> Iterable[Row]
                 clock.run(name, partial(Group.join, welcome, bundle, config, tree=tree))
                 for _ in range(5):
                     _sample(prices, floors)
-    expected = prices.floor(floors["join"])
-    for name, price in (("join", expected), ("join, all cores", expected)):
-        yield _row(name, kind, n, clock, price, len(tree))
+    yield _row("join", kind, n, clock, prices.floor(floors["join"]), len(tree))
+    # No floor: how long it takes by the clock depends on what else the machine does.
+    yield _row("join, all cores", kind, n, clock)
     yield _row("join besides signatures", kind, n, clock)
 
 
