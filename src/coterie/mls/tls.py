@@ -192,8 +192,18 @@ _RUNTIME = {
 }
 
 
+def _kind(value: JSON) -> str:
+    """What a JSON value is; the value itself may be a secret."""
+    return type(value).__name__
+
+
 class Codec:
     """How one field is written. `name` in the generated code is what errors call the field."""
+
+    hidden = False
+    """Whether a secret is in it."""
+    nests = False
+    """Whether structs are in it, which keep the slice that they came from."""
 
     def decode_source(self, gen: Gen, target: str, name: str, indent: int) -> None:
         """Adds code that reads from `b` at `p` (end `e`) into the local `target` and moves `p`."""
@@ -258,7 +268,7 @@ class Uint(Codec):
     def from_json(self, value: JSON) -> int:
         """See Codec."""
         if isinstance(value, bool) or not isinstance(value, int | str):
-            msg = f"expected an integer, found {value!r}"
+            msg = f"expected an integer, found {_kind(value)}"
             raise TypeError(msg)
         number = int(value)
         if not 0 <= number < 1 << (8 * self.width):
@@ -321,6 +331,7 @@ class Opaque(Codec):
     def __init__(self, cast: type[bytes] = bytes, type_name: str = "") -> None:
         self.cast = cast
         self.type_name = type_name
+        self.hidden = cast is Secret
 
     def decode_source(self, gen: Gen, target: str, name: str, indent: int) -> None:
         """See Codec."""
@@ -339,7 +350,7 @@ class Opaque(Codec):
     def from_json(self, value: JSON) -> bytes:
         """See Codec."""
         if not isinstance(value, str):
-            msg = f"expected hexadecimal digits, found {value!r}"
+            msg = f"expected hexadecimal digits, found {_kind(value)}"
             raise TypeError(msg)
         return self.cast(bytes.fromhex(value))
 
@@ -396,6 +407,7 @@ class Vector(Codec):
 
     def __init__(self, element: Codec, lazy: type[Struct] | None = None) -> None:
         self.element = element
+        self.hidden, self.nests = element.hidden, element.nests
         self.lazy = lazy
         if lazy is not None:
             _opaques(lazy)
@@ -434,7 +446,7 @@ class Vector(Codec):
     def from_json(self, value: JSON) -> tuple[Any, ...]:
         """See Codec."""
         if not isinstance(value, list):
-            msg = f"expected a list, found {value!r}"
+            msg = f"expected a list, found {_kind(value)}"
             raise TypeError(msg)
         return tuple(self.element.from_json(item) for item in value)
 
@@ -448,6 +460,7 @@ class OptionalValue(Codec):
 
     def __init__(self, element: Codec) -> None:
         self.element = element
+        self.hidden, self.nests = element.hidden, element.nests
 
     def decode_source(self, gen: Gen, target: str, name: str, indent: int) -> None:
         """See Codec."""
@@ -483,9 +496,12 @@ class OptionalValue(Codec):
 class Nested(Codec):
     """A struct in a struct; `given` is the path to what its own selections depend on, if anything."""
 
+    nests = True
+
     def __init__(self, cls: type[Struct], given: str = "") -> None:
         self.cls = cls
         self.given = given
+        self.hidden = cls._confidential
 
     def decode_source(self, gen: Gen, target: str, name: str, indent: int) -> None:
         """See Codec."""
@@ -675,6 +691,9 @@ class Select(Codec):
         self.path = path
         self.table = {value: None if t is None else codec_of(t) for value, t in table.items()}
         self.default = None if default is None else codec_of(default)
+        cases = [codec for codec in (*self.table.values(), self.default) if codec is not None]
+        self.hidden = any(codec.hidden for codec in cases)
+        self.nests = any(codec.nests for codec in cases)
 
     def decode_source(self, gen: Gen, target: str, name: str, indent: int) -> None:
         """See Codec."""
@@ -823,6 +842,8 @@ class Struct(metaclass=StructMeta):
     """The base of every struct; immutable, compared by encoding."""
 
     _fields: ClassVar[tuple[Field, ...]]
+    _confidential: ClassVar[bool] = False
+    """Whether a secret is among the fields, or among theirs."""
     _raw: ClassVar[Any]
     _decode: ClassVar[Any]
     _build: ClassVar[Any]
@@ -912,7 +933,7 @@ class Struct(metaclass=StructMeta):
     @classmethod
     def _json_fields(cls, value: JSON, given: Any) -> dict[str, Any]:  # noqa: ANN401 - see Given
         if not isinstance(value, dict):
-            msg = f"expected an object, found {value!r}"
+            msg = f"expected an object, found {_kind(value)}"
             raise TypeError(msg)
         unknown = value.keys() - {f.name for f in cls._fields}
         if unknown:
@@ -969,11 +990,24 @@ class Struct(metaclass=StructMeta):
 
     def __repr__(self) -> str:
         shown = (
-            f"{field.name}={_show(getattr(self, field.name))}"
+            f"{field.name}={self._show_field(field)}"
             for field in self._fields
             if field.when is None or getattr(self, field.name) is not None
         )
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _show_field(self, field: Field) -> str:
+        value = getattr(self, field.name)
+        if field.codec.hidden and isinstance(value, bytes):
+            return repr(Secret(value))
+        return _show(value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The fields and nothing else: the slice that a struct came from may have more around it.
+        if self._confidential:
+            msg = f"{type(self).__name__} holds a secret and cannot be pickled"
+            raise TypeError(msg)
+        return type(self), tuple(getattr(self, field.name) for field in self._fields)
 
 
 def _selector(values: dict[str, Any], path: str) -> Any:  # noqa: ANN401 - any enum
@@ -998,6 +1032,7 @@ def _show(value: Any) -> str:  # noqa: ANN401 - anything a field can hold
 def _finish(cls: type[Struct], own: list[str], defaults: dict[str, tuple[Any, ...]]) -> None:
     hints = get_type_hints(cls, include_extras=True)
     cls._fields = tuple(Field(name, hints[name], defaults[name]) for name in own)
+    cls._confidential = any(field.codec.hidden for field in cls._fields)
     setters = {f"_set_{name}": cls.__dict__[name].__set__ for name in own}
     setters["_set__raw"] = cls.__dict__["_raw"].__set__
     _make_init(cls, setters)
@@ -1031,7 +1066,16 @@ def _make_decode(cls: type[Struct], setters: dict[str, Any]) -> None:
             gen.add(f"{field.name} = None")
             gen.add(f"if {_condition(field.when, field.when.path)}:")
             indent = 1
+        detach = cls._confidential and field.codec.nests and not field.codec.hidden
+        if detach:
+            gen.add("first = p", indent)
         field.codec.decode_source(gen, field.name, name, indent)
+        if detach:
+            # What is public outlives its secret neighbours and must not keep their bytes: read it from a copy.
+            gen.add("whole = b, p, e", indent)
+            gen.add("b = b[first:p]; p, e = 0, len(b)", indent)
+            field.codec.decode_source(gen, field.name, name, indent)
+            gen.add("b, p, e = whole", indent)
     gen.add("self = _new(_cls)")
     for field in cls._fields:
         gen.add(f"_set_{field.name}(self, {field.name})")

@@ -16,7 +16,7 @@ from coterie.mls.types import ContentType
 class Delta:
     """What changed since the last `save`, for one transaction: apply the drops first, then the puts."""
 
-    puts: Mapping[bytes, bytes]
+    puts: Mapping[bytes, bytes] = field(repr=False)
     drops: frozenset[bytes] = frozenset()
     drop_prefixes: tuple[bytes, ...] = ()
 

@@ -41,9 +41,10 @@ RECEIPT_LABEL: Final = b"coterie receipt v1"
 class Bytes(Fixed):
     """A string of fixed length under the name that the protocol gives it; another length is not encoded."""
 
-    def __init__(self, length: int, name: str = "") -> None:
+    def __init__(self, length: int, name: str = "", *, hidden: bool = False) -> None:
         super().__init__(length)
         self.name = name
+        self.hidden = hidden
 
     def encode_source(self, gen: Gen, value: str, indent: int) -> None:
         """See Codec."""
@@ -62,7 +63,7 @@ class Bytes(Fixed):
 
 Hash: TypeAlias = Annotated[bytes, Bytes(32, "Hash")]
 Id: TypeAlias = Annotated[bytes, Bytes(32, "Id")]
-Token: TypeAlias = Annotated[bytes, Bytes(32, "Token")]
+Token: TypeAlias = Annotated[bytes, Bytes(32, "Token", hidden=True)]
 PublicKey: TypeAlias = Annotated[bytes, Bytes(32, "PublicKey")]
 Signature: TypeAlias = Annotated[bytes, Bytes(64, "Signature")]
 Uint8: TypeAlias = Annotated[int, Uint(1)]
