@@ -35,6 +35,7 @@ from coterie.mls.framing import MLSMessage
 from coterie.mls.group import Config, Group, Limits
 from coterie.mls.secret import Secret
 from coterie.storage import Message, Profile, StorageKey
+from coterie.storage.profile import KEY_FILE
 from coterie.transport import api, as_api
 from coterie.transport.authentication import AuthenticationClient
 from coterie.transport.client import Carrier, Connection, DeliveryClient
@@ -215,7 +216,9 @@ class Client:
 
         Raises `StorageError` where the profile is in use, damaged, or the key is wrong.
         """
-        with Profile.open(Path(path), key, create=True, durable=durable) as profile:
+        # A profile that has its key and not its database is damaged; it must not be taken for a new one.
+        create = not (Path(path) / KEY_FILE).exists()
+        with Profile.open(Path(path), key, create=create, durable=durable) as profile:
             vault = Vault(profile)
             known = vault.identity()
             address = known.stored.server.decode() if known else server
