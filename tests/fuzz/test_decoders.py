@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 import coterie.mls
 from coterie.errors import DecodeError, RuleViolation
 from coterie.mls.framing import MLSMessage
-from coterie.mls.ratchet_tree import UnverifiedTree
+from coterie.mls.ratchet_tree import HPKECiphertext, UnverifiedTree
 from coterie.mls.tls import Struct
+from coterie.mls.types import CipherSuite
+from coterie.mls.welcome import EncryptedGroupSecrets, Welcome
 from tests.fuzz.mutation import mutated
 from tests.rules.forging import PUBLIC
 from tests.rules.world import make
@@ -38,7 +40,19 @@ def _structs() -> list[type[Struct]]:
 
 STRUCTS = [cls for cls in _structs() if cls.__name__ not in NEED_A_TYPE]
 WORLD = make()
+
+
+def _long_welcome() -> bytes:
+    """One with so many entries that they are read lazily."""
+    rng, suite = WORLD.rng, CipherSuite(WORLD.suite.cipher_suite)
+    entries = tuple(
+        EncryptedGroupSecrets(rng(32), HPKECiphertext(rng(32), rng(100))) for _ in range(12)
+    )
+    return MLSMessage.of(Welcome(suite, entries, rng(70))).encode()
+
+
 MESSAGES = [
+    _long_welcome(),
     WORLD.forger().commit().data,
     WORLD.forger("alice", PUBLIC).commit().data,
     MLSMessage.of(WORLD.bundle("zoe").key_package).encode(),
