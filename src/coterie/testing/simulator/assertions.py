@@ -83,28 +83,43 @@ def nobody_reads_what_comes_after(world: World) -> None:
     if world.kit.lying_service:
         return  # Nobody can make a service that lies refuse what is sent to an epoch that has ended.
     order = world.observer.accepted
+    gone = _removed(world)
+    for side in world.service.sides:
+        for entry in _entries(side):
+            if entry.header.kind == api.EntryKind.MESSAGE and not _is_forged(world, entry):
+                when = order.get(entry.hash(), 0)
+                readers = [
+                    w for w, since in gone.items() if when > since and _opens(world, w, entry)
+                ]
+                if readers:
+                    what = f"{readers[0]} opens an entry that came after its removal"
+                    raise Broken("nobody_reads_what_comes_after", what)
+
+
+def _removed(world: World) -> dict[str, int]:
+    """Who is out, and since which accepted entry."""
     gone: dict[str, int] = {}
     for removal in world.observer.removals:
         device = world.devices.get(removal.whom)
         if device is not None and device.status in {"left", "none"}:
-            when = order.get(removal.entry_hash, 0)
+            when = world.observer.accepted.get(removal.entry_hash, 0)
             gone[removal.whom] = max(when, gone.get(removal.whom, 0))
-    for side in world.service.sides:
-        for entry in _entries(side):
-            if entry.header.kind != api.EntryKind.MESSAGE:
-                continue
-            for whom, since in gone.items():
-                keys = world.observer.keys.get(whom, {}).get(entry.header.epoch)
-                if keys is None or order.get(entry.hash(), 0) <= since:
-                    continue
-                if entry.hash() in world.observer.by_outsiders:
-                    continue
-                try:
-                    keys.open(entry)
-                except CoterieError:
-                    continue
-                what = f"{whom} opens an entry that came after its removal"
-                raise Broken("nobody_reads_what_comes_after", what)
+    return gone
+
+
+def _is_forged(world: World, entry: api.Entry) -> bool:
+    return entry.hash() in world.observer.by_outsiders
+
+
+def _opens(world: World, whom: str, entry: api.Entry) -> bool:
+    keys = world.observer.keys.get(whom, {}).get(entry.header.epoch)
+    if keys is None:
+        return False
+    try:
+        keys.open(entry)
+    except CoterieError:
+        return False
+    return True
 
 
 def outsiders_get_nothing(world: World) -> None:
@@ -203,7 +218,7 @@ def nobody_is_locked_out(world: World) -> None:
 
 
 def _members(world: World) -> set[str]:
-    """Who is in the group, as the honest members see it who are furthest on; a stuck device may not know that it is out."""
+    """Who is in the group, as those honest members see it who are furthest on; a stuck one may not know it is out."""
     lines = [line for d in world.honest if d.status == "active" and (line := d.line())]
     if not lines:
         # All are stuck: where a path may have failed for all, or all are copies, the line is over (D-SUC-6).
@@ -225,7 +240,7 @@ def what_was_wanted_is_done(world: World) -> None:
 
 def the_group_moves_on(world: World) -> None:
     """While an attacker posts as fast as its rate allows, what a member wants is done in bounded time (D-BUN-8)."""
-    if world.pressure is not None and not world.moved_on:
+    if world.pressed and not world.moved_on:
         what = f"no new epoch in {world.MOVING} s, with an attacker at its rate"
         raise Broken("the_group_moves_on", what)
 

@@ -25,6 +25,7 @@ from coterie.mls.key_package import create_key_package
 from coterie.mls.leaf_node import Lifetime
 from coterie.mls.proposal import Add, Proposal, Remove
 from coterie.mls.ratchet_tree import HPKECiphertext
+from coterie.mls.treekem import seal_path as real_seal_path
 from coterie.testing.simulator.device import Device
 from coterie.testing.simulator.world import World
 from coterie.transport import api
@@ -165,7 +166,7 @@ class Insider:
             return
         others = [int(m.leaf) for m in line.group.members() if m.leaf != line.group.own_leaf]
         victim = others[rng.randrange(len(others))]
-        if rng.random() < 0.5:  # noqa: PLR2004 - a coin
+        if rng.random() < 0.5:
             self.post(self._reused_manifest(line, victim, rng))
             return
         forgery = Forgery(rng.randbytes(40), self.access(rng), victim, rng.randbytes(64))
@@ -304,14 +305,13 @@ def _known(epoch: Any) -> Any:  # noqa: ANN401 - an Epoch, which the member's li
 
 def _spoiling(rng: random.Random) -> Callable[..., Any]:
     """`seal_path` that spoils some of the path secrets it seals."""
-    real = commit_module.seal_path
 
     def seal_path(*args: Any) -> Any:  # noqa: ANN401 - what the real one takes and gives
         nodes = []
-        for node in real(*args):
+        for node in real_seal_path(*args):
             sealed = tuple(
                 HPKECiphertext(c.kem_output, bytes(b ^ 1 for b in c.ciphertext))
-                if rng.random() < 0.4  # noqa: PLR2004 - some
+                if rng.random() < 0.4
                 else c
                 for c in node.encrypted_path_secret
             )

@@ -34,10 +34,8 @@ class RemovedMember:
 
     def _epochs(self) -> list[bytes]:
         """All epochs of the log: names are no secret from whoever watches the service."""
-        names: list[bytes] = []
-        for row in self.world.service.sides[0].execute("SELECT name FROM epoch ORDER BY key"):
-            names.append(bytes(row[0]))  # type: ignore[arg-type]
-        return names
+        rows = self.world.service.sides[0].execute("SELECT name FROM epoch ORDER BY key")
+        return [name for (name,) in rows if isinstance(name, bytes)]
 
     def _old(self, rng: random.Random) -> tuple[bytes, EpochKeys]:
         names = sorted(self.keys)

@@ -1,4 +1,4 @@
-"""Runs simulations: a schedule out of a seed, the assertions after every action, the shortest schedule that breaks one."""
+"""Runs simulations: schedules out of seeds, assertions after every action, the shortest schedule that breaks one."""
 
 from __future__ import annotations
 

@@ -108,7 +108,8 @@ class World:
         """What an attacker goes on doing when the storms are over."""
         self.appends: list[api.Append] = []
         """What the service was sent, in order: whoever is in league with it may have a look."""
-        self.moved_on = False
+        self.pressed = self.moved_on = False
+        """Whether an attacker pressed on at the end, and whether a Commit landed all the same."""
         self.hopeless = False
         """Whether somebody made a Commit that nobody may be able to follow."""
         self.drops = 0
@@ -344,10 +345,10 @@ class World:
             self.moved_on = device.handle.epoch > before
             if self.moved_on:
                 break
-            self.clock.advance(7)
+            self.clock.advance(20)
             device.sync()
         self.moved_on = self.moved_on or device.status != "active"
-        self.pressure = None if self.moved_on else self.pressure
+        self.pressed, self.pressure = True, None
 
     def heal(self, rounds: int = 6) -> None:
         """Storms end: everybody is there, nothing is lost, and time passes."""
