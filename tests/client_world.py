@@ -87,6 +87,8 @@ class World:
         self.folder = folder
         self.now = START
         self.weather = Weather()
+        self.wrong_by: dict[str, int] = {}
+        """By how many seconds the clock of a device, or of the `delivery` service, is wrong."""
         authority = CertificateAuthority.create(REALM, now=START)
         self.authentication = AuthenticationService(
             authority,
@@ -102,7 +104,10 @@ class World:
             return str(device.user).encode(), device.device.encode()
 
         self.delivery = DeliveryService(
-            Ed25519PrivateKey.generate(), identify, settings=UNLIMITED, clock=self.clock
+            Ed25519PrivateKey.generate(),
+            identify,
+            settings=UNLIMITED,
+            clock=lambda: self.now + self.wrong_by.get("delivery", 0),
         )
         self.open = AsyncExitStack()
         self.clients: dict[str, Client] = {}
@@ -136,7 +141,7 @@ class World:
             self.folder / label,
             StorageKey.given(label.encode().ljust(32, b"\0")),
             server="http://services",
-            clock=self.clock,
+            clock=lambda: self.now + self.wrong_by.get(label, 0),
             welcome_delay=0.0,
             network=self.network(),
             durable=False,

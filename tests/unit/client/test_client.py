@@ -289,3 +289,23 @@ def test_certificates_and_keys_are_renewed_on_schedule(tmp_path: Path) -> None:
             assert leaves == {c.identity.credential.encode() for c in clients}
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("who", ["alice", "bob", "delivery"])
+@pytest.mark.parametrize("by", [-3600, 3600])
+def test_a_clock_that_is_off_by_an_hour_stops_nobody(tmp_path: Path, who: str, by: int) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, _ = await _three(w)
+            w.wrong_by[who] = by
+            await alice.groups()[0].send("what time is it?")
+            await bob.groups()[0].rename("Late")
+            await w.device("dave")
+            await alice.groups()[0].add("dave")
+            await w.settle()
+            await w.clients["dave"].groups()[0].send("here")
+            await w.settle()
+            assert texts(bob) == ["what time is it?", "here"]
+            assert _same(*w.clients.values())
+
+    asyncio.run(story())
