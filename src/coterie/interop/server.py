@@ -38,8 +38,8 @@ def interface() -> tuple[Any, Any]:
 class Servicer:
     """Answers the calls; one at a time, since a group belongs to one thread."""
 
-    def __init__(self, messages: Any) -> None:  # noqa: ANN401 - a module made at run time
-        self._states = States(messages)
+    def __init__(self, messages: Any, *, grease: bool) -> None:  # noqa: ANN401 - a module made at run time
+        self._states = States(messages, grease=grease)
         self._lock = threading.Lock()
 
     def handler(self, name: str) -> Callable[[Any, Any], Any]:
@@ -59,10 +59,13 @@ class Servicer:
         return answer
 
 
-def start(port: int = 0) -> tuple[Any, int]:
-    """Starts the server on the loopback address; returns it and its port (one that is free, if 0 is asked for)."""
+def start(port: int = 0, *, grease: bool = False) -> tuple[Any, int]:
+    """Starts the server on the loopback address; returns it and its port (one that is free, if 0 is asked for).
+
+    With `grease`, key packages and leaves also carry an extension of a GREASE type (RFC 9420 §13.5).
+    """
     messages, services = interface()
-    servicer = Servicer(messages)
+    servicer = Servicer(messages, grease=grease)
     base = services.MLSClientServicer
     answers = {name: staticmethod(servicer.handler(name)) for name in CALLS}
     bound = type("Bound", (base,), answers)()
@@ -73,8 +76,8 @@ def start(port: int = 0) -> tuple[Any, int]:
     return server, chosen
 
 
-def serve(port: int) -> None:
+def serve(port: int, *, grease: bool = False) -> None:
     """Serves until it is stopped; says so in one line when it is ready."""
-    server, chosen = start(port)
+    server, chosen = start(port, grease=grease)
     print(f"listening on 127.0.0.1:{chosen}", flush=True)  # noqa: T201 - what the runner waits for
     server.wait_for_termination()

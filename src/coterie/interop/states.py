@@ -207,8 +207,9 @@ def _found(kept: Mapping[int, T], number: int, what: str) -> T:
 class States:
     """Everything the server remembers, and a method for each call of the interface."""
 
-    def __init__(self, messages: Any) -> None:  # noqa: ANN401 - a module made at run time
+    def __init__(self, messages: Any, *, grease: bool = False) -> None:  # noqa: ANN401 - a module made at run time
         self._pb = messages
+        self._grease = grease
         self._numbers = itertools.count(1)
         self._states: dict[int, State] = {}
         self._transactions: dict[int, Transaction] = {}
@@ -231,12 +232,23 @@ class States:
         return self._keep(self._states, state)
 
     def _config(self, psks: Psks, *, encrypt: bool) -> Config:
-        limits = Limits(private_handshakes=encrypt)
+        # Some clients under test make key packages that never end (§7.2 leaves the maximum to the application).
+        limits = Limits(private_handshakes=encrypt, max_lifetime=None)
         return Config(AcceptAnything(), limits=limits, psk=psks.find)
 
     def _capabilities(self) -> Capabilities:
-        return capabilities(
+        made = capabilities(
             cipher_suites=SUPPORTED_CIPHER_SUITES, extensions=_PRIVATE_EXTENSIONS, rng=os.urandom
+        )
+        if self._grease:
+            return made
+        # The other lists keep their GREASE value; an extension type that is listed would also be used.
+        return Capabilities(
+            made.versions,
+            made.cipher_suites,
+            tuple(map(ExtensionType, _PRIVATE_EXTENSIONS)),
+            made.proposals,
+            made.credentials,
         )
 
     def _transaction(self, suite: Suite, identity: bytes) -> Transaction:
@@ -542,7 +554,9 @@ class States:
         self, packages: Iterable[bytes], suite: Suite, config: Config
     ) -> list[VerifiedKeyPackage]:
         return [
-            key_package_of(package).validate(suite, config.authenticator, now=_now())
+            key_package_of(package).validate(
+                suite, config.authenticator, now=_now(), max_lifetime=None
+            )
             for package in packages
         ]
 
