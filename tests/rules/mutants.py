@@ -39,14 +39,17 @@ SIDES = {ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Lt: ast.LtE, ast.LtE: ast.Lt}
 TURNED = {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In}
 # What is equivalent to the original, with the reason.
 EQUIVALENT: dict[str, str] = {
-    "proposal_list.py raise raise RuleViolation(msg, rule=Rule.EXTERNAL_COMMIT_TYPES)": (
+    "_take_update raise raise RuleViolation(msg, rule=Rule.EXTERNAL_COMMIT_TYPES)": (
         "an Update in an external Commit is refused by the count of its kinds as well"
     ),
-    'tls.py raise gen.add(f"if p >= e: raise _ends_early({name!r})", indent)': (
-        "reading past the end raises IndexError, which `decode_prefix` turns into the same error"
-    ),
-    "tree.py boundary if len(nodes) > 2 * MAX_LEAVES:": "a tree has an odd number of nodes",
-    "commit.py call check_update(state, leaf, update, policy, now=now)": (
+    **{
+        f'{function} raise gen.add(f"if p >= e: raise _ends_early({{name!r}})", indent)': (
+            "reading past the end raises IndexError, which `decode_prefix` turns into that error"
+        )
+        for function in ("_read", "decode_source", "_vector_header", "vector_header")
+    },
+    "_assemble boundary if len(nodes) > 2 * MAX_LEAVES:": "a tree has an odd number of nodes",
+    "stage_proposals call check_update(state, leaf, update, policy, now=now)": (
         "an Update in a Commit came by reference, and was checked when it arrived"
     ),
 }
@@ -64,6 +67,7 @@ class Mutant:
     kind: str
     source: str
     rules: tuple[str, ...] = ()
+    function: str = ""
 
     @property
     def name(self) -> str:
@@ -82,14 +86,14 @@ def mutants() -> Iterator[Mutant]:
     for path in sorted((SOURCE / "coterie/mls").rglob("*.py")):
         text = path.read_text()
         lines, tree = text.splitlines(), ast.parse(text)
-        guards = _guards(tree)
+        guards, functions = _guards(tree), _functions(tree)
         for number, node in enumerate(ast.walk(tree)):
             kind = _kind(node, guards)
             if kind:
                 line = getattr(node, "lineno", 0)
                 shown = " ".join(lines[line - 1].split())[:70]
                 rules = _rules(node) if kind == "raise" else ()
-                yield Mutant(path, text, number, line, kind, shown, rules)
+                yield Mutant(path, text, number, line, kind, shown, rules, functions.get(node, ""))
 
 
 def _kind(node: ast.AST, guards: set[ast.AST]) -> str:
@@ -125,6 +129,16 @@ def _guards(tree: ast.AST) -> set[ast.AST]:
             if error in ERRORS or (error or "").startswith("_"):
                 found |= {each for each in ast.walk(node.test) if isinstance(each, ast.Compare)}
     return found
+
+
+def _functions(tree: ast.AST) -> dict[ast.AST, str]:
+    """The innermost function around each node; outer ones are met first."""
+    return {
+        node: each.name
+        for each in ast.walk(tree)
+        if isinstance(each, ast.FunctionDef)
+        for node in ast.walk(each)
+    }
 
 
 def _rules(node: ast.AST) -> tuple[str, ...]:
@@ -262,7 +276,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _key(mutant: Mutant) -> str:
-    return f"{mutant.path.name} {mutant.kind} {mutant.source}"
+    return f"{mutant.function} {mutant.kind} {mutant.source}"
 
 
 if __name__ == "__main__":
