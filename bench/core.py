@@ -31,7 +31,7 @@ from bench.shapes import NOW, Shape, build
 from coterie.mls.group import CommitOptions, Group, Member, PendingCommit
 from coterie.mls.group.results import Delta
 from coterie.mls.key_package import KeyPackage, KeyPackageBundle, validate_all
-from coterie.mls.proposal import Add, Proposal, Remove
+from coterie.mls.proposal import Proposal, Remove
 from coterie.mls.tree_math import LeafIndex
 from coterie.testing import MemoryStore
 
@@ -160,8 +160,7 @@ def _added(
 ) -> PendingCommit:
     def act() -> PendingCommit:
         package = bundle.key_package.validate(shape.suite, shape.config.authenticator, now=NOW)
-        add = Proposal.of(Add(package.key_package))
-        return group.commit([add], now=NOW, options=BESIDE)
+        return group.commit([package], now=NOW, options=BESIDE)
 
     return clock.run(name, act)
 
