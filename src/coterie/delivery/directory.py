@@ -6,6 +6,7 @@ Whose a credential is says an injected `Identify`; whoever claims or posts an en
 
 from __future__ import annotations
 
+import hmac
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Directory:
         if inbox is None:
             self._limiter.charge("inboxes", requester)
             tables.add_inbox(request.inbox_id, request.token_hash)
-        elif inbox.token_hash != request.token_hash:
+        elif not hmac.compare_digest(inbox.token_hash, request.token_hash):
             raise Refused(
                 ErrorCode.ID_REUSED,
                 "an inbox with this id exists; draw another id at random",

@@ -9,11 +9,12 @@ from coterie.errors import StateError
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group.epoch import StagedEpoch
 from coterie.mls.public_group import CommitSummary, Member, ProposalReceived
+from coterie.mls.secret import Confidential
 from coterie.mls.types import ContentType
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(Confidential):
     """What changed since the last `save`, for one transaction: apply the drops first, then the puts."""
 
     puts: Mapping[bytes, bytes] = field(repr=False)
