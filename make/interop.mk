@@ -15,3 +15,13 @@ $(addprefix interop-peer-,$(INTEROP_PEERS)): interop-peer-%: ## build one intero
 .PHONY: interop-smoke
 interop-smoke: ## let the built peers talk to each other (needs grpcio and grpcio-tools)
 	$(INTEROP_PYTHON) interop/peers/smoke.py
+
+INTEROP_STEPS ?= 100
+
+.PHONY: interop interop-quick
+interop: interop-peers $(STAMP) ## build all peers, play everything, write docs/interop.md (about half an hour)
+	@$(BIN)/coterie interop run --lanes 2 --histories 20 --steps $(INTEROP_STEPS) \
+		--json build/interop.json --output docs/interop.md $(INTEROP_ARGS)
+
+interop-quick: $(STAMP) ## play with ts-mls, and with every other peer that is built
+	@bash make/interop-quick.sh

@@ -20,8 +20,10 @@ if importlib.util.find_spec("grpc_tools") is None:
     )
 
 from coterie.errors import DecodeError, StateError
+from coterie.interop.inspecting import describe
 from coterie.interop.runner.differences import comparable, first_difference
-from coterie.interop.runner.matrix import Cell, Outcome, spans, square
+from coterie.interop.runner.document import document, read_matrix
+from coterie.interop.runner.matrix import Cell, Matrix, Outcome, spans, square
 from coterie.interop.runner.peers import (
     Peer,
     RefusalError,
@@ -41,6 +43,7 @@ from coterie.interop.runner.playing import (
 )
 from coterie.interop.runner.scenarios import SCENARIOS, propose
 from coterie.interop.runner.transcript import Replay, Transcript, read_transcript
+from coterie.interop.runner.verdicts import verdicts
 from coterie.interop.runner.world import WAYS, DifferenceError, Way, World, agree, described
 from coterie.interop.server import start
 from coterie.mls.tls import JSON
@@ -260,12 +263,6 @@ def test_a_replay_tells_what_came_out_differently(peer: Peer, tmp_path: Path) ->
     exports[-1]["request"]["label"] = "another"
     said = Replay({"coterie": peer}).play(lines)
     assert "Export: exported_secret equalled an earlier answer then" in said
-    lines[-1] = {"peer": "coterie", "call": "StateAuth", "request": {"state_id": 99999}}
-    exports[-1]["request"]["label"] = "runner"
-    lines[-1]["answer"] = {}
-    assert "NOT" in Replay({"coterie": peer}).play(lines) or "INVALID" in Replay(
-        {"coterie": peer}
-    ).play(lines)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"peer": 1}', json.dumps({"peer": "a", "call": "b"})])
@@ -310,3 +307,73 @@ def test_a_square_sums_up_suites_and_names_reasons() -> None:
     assert square(cells).notes == ("b: no",)
     assert "FAILED" in square([cell(1, Outcome.FAILED)]).text
     assert spans([1, 2, 3, 5]) == "1-3, 5"
+
+
+# -- the command
+
+
+def _coterie(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "coterie.apps", "interop", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_run_writes_a_page_a_matrix_and_transcripts_that_replay(tmp_path: Path) -> None:
+    page, matrix, transcripts = tmp_path / "p.md", tmp_path / "m.json", tmp_path / "t"
+    options = ["--json", str(matrix), "-o", str(page), "--transcripts", str(transcripts)]
+    played = ["--suite", "1", "--scenario", "welcome-one", "--histories", "1", "--steps", "5"]
+    ran = _coterie("run", "coterie", *played, *options)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "history 1, suite 1: ok, 5 steps" in ran.stdout
+    assert "| **coterie** | ok 1 |" in page.read_text()
+    again = tmp_path / "again.md"
+    assert _coterie("document", str(matrix), "-o", str(again)).returncode == 0
+    assert again.read_text() == page.read_text()
+    replayed = _coterie("replay", str(next(transcripts.glob("coterie-*.jsonl"))))
+    assert "all as before" in replayed.stdout
+
+
+def test_an_unknown_scenario_is_refused_with_what_to_do() -> None:
+    ran = _coterie("run", "coterie", "--scenario", "nope")
+    assert ran.returncode == 1
+    assert "coterie interop scenarios" in ran.stderr
+
+
+def test_a_failed_cell_is_on_the_page_with_its_words_unless_there_is_a_verdict(
+    tmp_path: Path,
+) -> None:
+    def cell(who: str, words: str) -> Cell:
+        return Cell("a", "b", 1, "welcome-one", "w", Outcome.FAILED, who, words)
+
+    known = verdicts()[0]
+    cells = [
+        cell("a", "Commit answers INTERNAL: boom | <x>"),
+        cell(known.peer, f"{known.call} answers INTERNAL: {known.words}"),
+    ]
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(Matrix({"a": "1", "b": "2"}, cells).to_json()))
+    matrix = read_matrix(path)
+    assert [each.outcome for each in matrix.cells] == [Outcome.FAILED, Outcome.EXPLAINED]
+    assert matrix.failures == 1
+    assert "boom / &lt;x>" in document(matrix)
+    assert "**FAILED** 1" in document(matrix)
+
+
+def test_another_file_is_no_matrix(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text("{}")
+    with pytest.raises(DecodeError, match="no matrix"):
+        read_matrix(path)
+
+
+def test_the_server_greases_key_packages_only_when_asked() -> None:
+    for grease in (False, True):
+        server, port = start(grease=grease)
+        with connected("coterie", f"127.0.0.1:{port}") as client:
+            made = client.CreateKeyPackage(cipher_suite=1, identity=b"a").key_package
+        server.stop(0)
+        fields: Any = describe(made).fields
+        assert bool(fields["body"]["extensions"]) == grease

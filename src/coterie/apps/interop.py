@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from coterie.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+    from coterie.interop.runner.matrix import Cell, HistoryResult, Matrix
+    from coterie.interop.runner.playing import Plan
 
 app = typer.Typer(
     no_args_is_help=True, help="Talk to other MLS implementations (needs coterie[interop])."
 )
+
+_ALL_SUITES = tuple(range(1, 8))
 
 
 def _needs_grpc() -> None:
@@ -23,9 +37,183 @@ def _needs_grpc() -> None:
 @app.command()
 def serve(
     port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 for any.")] = 50001,
+    grease: Annotated[
+        bool, typer.Option("--grease", help="Put GREASE extensions into key packages and leaves.")
+    ] = False,
 ) -> None:
     """Serve the interop harness's gRPC interface, as an implementation under test."""
     _needs_grpc()
     from coterie.interop.server import serve as run
 
-    run(port)
+    run(port, grease=grease)
+
+
+@app.command()
+def run(  # noqa: PLR0913, PLR0917 - a command's options
+    peers: Annotated[
+        list[str] | None, typer.Argument(help="Who plays; all peers and ourselves if none.")
+    ] = None,
+    suite: Annotated[list[int] | None, typer.Option(help="Cipher suites; all if none.")] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help='Scenarios; all if not given; "none" for histories only.'),
+    ] = None,
+    ways: Annotated[
+        int, typer.Option(min=1, max=4, help="In how many of the four ways each is played.")
+    ] = 1,
+    around: Annotated[str | None, typer.Option(help="Only pairs with this peer.")] = None,
+    histories: Annotated[int, typer.Option(min=0, help="How many random histories.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="The steps of each history.")] = 100,
+    seed: Annotated[int, typer.Option(help="The seed of the first history.")] = 1,
+    lanes: Annotated[int, typer.Option(min=1, help="How many plays go on side by side.")] = 1,
+    transcripts: Annotated[
+        Path | None, typer.Option(help="A folder for the transcripts of all plays.")
+    ] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the matrix here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the matrix as a page here.")
+    ] = None,
+) -> None:
+    """Play one group across implementations: every scenario for every pair, and random histories.
+
+    Peers are built where that is needed. The exit status is 1 where a play failed without a known reason.
+
+    Example: coterie interop run coterie ts-mls --suite 1
+
+    Example: coterie interop run --histories 20 --json build/interop.json -o docs/interop.md
+    """
+    _needs_grpc()
+    from coterie.interop.runner.matrix import Matrix
+    from coterie.interop.runner.peers import OURSELVES, built, peers_folder
+    from coterie.interop.runner.playing import Plan, all_started, history_jobs, jobs
+    from coterie.interop.runner.scenarios import SCENARIOS
+
+    _only_known(scenario or [], SCENARIOS)
+    names = peers or [OURSELVES, "ts-mls", "openmls", "mls-rs", "bouncy-castle"]
+    startables, missing = built(None if names == [OURSELVES] else peers_folder(), names)
+    matrix = Matrix({each.name: each.version for each in startables}, missing=missing)
+    with all_started(startables) as running:
+        offered = {name: peer.suites for name, peer in running.items()}
+    suites = suite or list(_ALL_SUITES)
+    chosen = [] if scenario == ["none"] else scenario or list(SCENARIOS)
+    plan = Plan(
+        startables,
+        jobs(offered, suites, chosen, ways=ways, around=around),
+        history_jobs(offered, suites, histories, steps, seed),
+        lanes,
+        transcripts,
+    )
+    _play(plan, matrix)
+    _finish(matrix, as_json, output)
+
+
+def _only_known(given: Iterable[str], known: Container[str]) -> None:
+    for name in given:
+        if name != "none" and name not in known:
+            msg = f"there is no scenario {name!r}; `coterie interop scenarios` lists them"
+            raise StateError(msg)
+
+
+@app.command()
+def scenarios() -> None:
+    """List the scenarios."""
+    _needs_grpc()
+    from coterie.interop.runner.scenarios import SCENARIOS
+
+    for each in SCENARIOS.values():
+        print(f"{each.name:28} {each.about}")
+
+
+@app.command()
+def replay(
+    transcript: Annotated[Path, typer.Argument(help="A transcript that a run wrote.")],
+) -> None:
+    """Play a transcript again: the same calls, new keys; what was equal must be equal again."""
+    _needs_grpc()
+    from coterie.interop.runner.peers import OURSELVES, built, peers_folder
+    from coterie.interop.runner.playing import all_started
+    from coterie.interop.runner.transcript import Replay, read_transcript
+
+    lines = read_transcript(transcript)
+    names = list(dict.fromkeys(line["peer"] for line in lines))
+    startables, missing = built(None if names == [OURSELVES] else peers_folder(), names)
+    if missing:
+        raise StateError("; ".join(missing))
+    with all_started(startables) as running:
+        difference = Replay(running).play(lines)
+    if difference:
+        print(difference)
+        raise typer.Exit(1)
+    print(f"{len(lines)} calls, all as before")
+
+
+@app.command()
+def document(
+    matrix: Annotated[list[Path], typer.Argument(help="The JSON of one or more runs.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")],
+) -> None:
+    """Write the page of runs again, from their JSON."""
+    from coterie.interop.runner.document import document as page
+    from coterie.interop.runner.document import read_matrix
+
+    whole, *others = [read_matrix(path) for path in matrix]
+    for other in others:
+        whole.versions.update(other.versions)
+        whole.cells += other.cells
+        whole.histories += other.histories
+    output.write_text(page(whole))
+
+
+def _play(plan: Plan, matrix: Matrix) -> None:
+    from coterie.interop.runner.matrix import Cell, Outcome
+    from coterie.interop.runner.playing import play
+
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )
+    with progress:
+        bar = progress.add_task("starting", total=len(plan.scenarios) + len(plan.histories))
+
+        def told(result: Cell | HistoryResult) -> None:
+            where = (
+                f"{result.first} + {result.second}, {result.scenario}"
+                if isinstance(result, Cell)
+                else f"history {result.seed}"
+            )
+            progress.update(bar, advance=1, description=f"suite {result.suite}, {where}")
+            if result.outcome is Outcome.FAILED:
+                progress.console.print(f"[red]failed[/] {escape(where)}: {escape(result.words)}")
+
+        play(plan, matrix, told)
+
+
+def _finish(matrix: Matrix, as_json: Path | None, output: Path | None) -> None:
+    from coterie.interop.runner.document import document as page
+
+    if as_json is not None:
+        as_json.parent.mkdir(parents=True, exist_ok=True)
+        as_json.write_text(json.dumps(matrix.to_json(), indent=1))
+    if output is not None:
+        output.write_text(page(matrix))
+    Console().print(_shown(matrix))
+    for why in matrix.missing:
+        Console(stderr=True).print(f"not there: {escape(why)}")
+    for history in matrix.histories:
+        print(
+            f"history {history.seed}, suite {history.suite}: {history.outcome.value}, {history.steps}"
+            f" steps, {history.epochs} epochs, {history.messages} messages read"
+        )
+    if matrix.failures:
+        print(f"{matrix.failures} plays failed")
+        raise typer.Exit(1)
+
+
+def _shown(matrix: Matrix) -> Table:
+    from coterie.interop.runner.matrix import Outcome
+
+    table = Table("creates", "joins", "suite", *(outcome.value for outcome in Outcome))
+    for (first, second, suite), counts in matrix.counted().items():
+        numbers = [str(counts[outcome] or "") for outcome in Outcome]
+        style = "red" if counts[Outcome.FAILED] else "green"
+        table.add_row(first, second, str(suite), *numbers, style=style)
+    return table
