@@ -341,12 +341,18 @@ class Conversation:
 
     def _note_leaves(self, step: Step, before: RatchetTree, commit: StagedCommit) -> None:
         """Remembers the leaf nodes that a Commit replaced, so that a restored copy can name one (D-BOX-7)."""
+        client_id, now = self._tools.config.authenticator.client_id, self._tools.clock()
+        back = {client_id(member.credential) for member in commit.added}
+        replaced = [m.node for m in commit.removed if client_id(m.credential) in back]
         for member in commit.removed:
-            step.forget_former_leaves(self.id, int(member.leaf))
+            if client_id(member.credential) not in back:
+                step.forget_former_leaves(self.id, client_id(member.credential))
         old = before.leaf(commit.committer.leaf)
         if old is not None and old != commit.committer.node:
-            leaf, digest = int(commit.committer.leaf), api.sha256(old.encode())
-            step.add_former_leaf(self.id, leaf, digest, self._tools.clock())
+            replaced.append(old)
+        for node in replaced:
+            client = client_id(node.credential)
+            step.add_former_leaf(self.id, client, api.sha256(node.encode()), now)
 
     def _act_on_void(self, outcome: Void) -> list[events.Event]:
         self._tools.count("void entries")
@@ -543,27 +549,34 @@ class Conversation:
     def _returning(self, line: Line, request: api.RequestContent) -> api.Replaced | None:
         """The leaf that makes room for who asks; None where it is not its client's, or the request is an old one."""
         replaced = request.replaced
-        leaf = None if replaced is None else line.group.tree.leaf(replaced.leaf_index)
-        if replaced is None or leaf is None or replaced.leaf_index == line.group.own_leaf:
-            return None
         authenticator = self._tools.config.authenticator
         try:
             package = read_key_package(request.key_package)
             package.validate(line.group.suite, authenticator, now=self._tools.clock())
-            new = authenticator.client_id(package.leaf_node.credential)
+            client = authenticator.client_id(package.leaf_node.credential)
         except CoterieError:
             return None
-        present = api.sha256(leaf.encode())
-        if new != authenticator.client_id(leaf.credential):
+        found = self._leaf_of(line, client, None if replaced is None else replaced.leaf_index)
+        if replaced is None or found is None or found == line.group.own_leaf:
             return None
+        present = api.sha256(line.group.member(found).node.encode())
         if replaced.leaf_node_hash != present:
             # A copy that fell behind names the leaf it remembers; it must be one, and the package newer than today's.
-            since, former = self._tools.vault.former_leaves(self.id, replaced.leaf_index)
+            since, former = self._tools.vault.former_leaves(self.id, client)
             lifetime = package.leaf_node.lifetime
             made = 0 if lifetime is None else lifetime.not_before + _BACKDATED
-            if replaced.leaf_node_hash not in former or made < since:
+            if replaced.leaf_node_hash not in former or made <= since:
                 return None
-        return replaced.replace(leaf_node_hash=present)
+        return api.Replaced(found, present)
+
+    def _leaf_of(self, line: Line, client: bytes, likely: int | None) -> int | None:
+        """The leaf of a client, which is looked for where it is likely to be first."""
+        client_id = self._tools.config.authenticator.client_id
+        leaf = None if likely is None else line.group.tree.leaf(likely)
+        if likely is not None and leaf is not None and client_id(leaf.credential) == client:
+            return likely
+        members = line.group.tree.members()
+        return next((int(n) for n, node in members if client_id(node.credential) == client), None)
 
     def _readd(self, intent: Intent) -> list[Proposal] | None:
         """Remove and Add of one client in one Commit; nothing where the leaf is another by now."""

@@ -116,15 +116,15 @@ class Step:
         """Keeps two receipts that contradict each other, one after the other."""
         self._tx.put(_EVIDENCE, conversation.encode(), receipts, secret=False)
 
-    def add_former_leaf(self, conversation: str, leaf: int, node_hash: bytes, now: int) -> None:
-        """Notes that a member's leaf node was replaced: by its hash, and when (D-BOX-7)."""
-        _, hashes = _former_leaves(self._tx, conversation, leaf)
+    def add_former_leaf(self, conversation: str, client: bytes, node_hash: bytes, now: int) -> None:
+        """Notes that a client's leaf node was replaced: by its hash, and when (D-BOX-7)."""
+        _, hashes = _former_leaves(self._tx, conversation, client)
         value = b"%d " % now + b"".join([*hashes, node_hash][-_FORMER_LEAVES:])
-        self._tx.put(_CLIENT, _leaf_key(conversation, leaf), value, secret=False)
+        self._tx.put(_CLIENT, _leaf_key(conversation, client), value, secret=False)
 
-    def forget_former_leaves(self, conversation: str, leaf: int) -> None:
-        """The leaf is another client's from now on."""
-        self._tx.delete(_CLIENT, _leaf_key(conversation, leaf))
+    def forget_former_leaves(self, conversation: str, client: bytes) -> None:
+        """The client is out."""
+        self._tx.delete(_CLIENT, _leaf_key(conversation, client))
 
     def set_requested(self, conversation: str, package: bytes, now: int) -> None:
         """Notes that this device asked to be added again."""
@@ -220,12 +220,12 @@ def _intents(view: View, conversation: str) -> list[tuple[int, Intent]]:
     ]
 
 
-def _leaf_key(conversation: str, leaf: int) -> bytes:
-    return _LEAVES + conversation.encode() + b"/%d" % leaf
+def _leaf_key(conversation: str, client: bytes) -> bytes:
+    return _LEAVES + conversation.encode() + b"/" + api.sha256(client)
 
 
-def _former_leaves(view: View, conversation: str, leaf: int) -> tuple[int, list[bytes]]:
-    value = view.get(_CLIENT, _leaf_key(conversation, leaf))
+def _former_leaves(view: View, conversation: str, client: bytes) -> tuple[int, list[bytes]]:
+    value = view.get(_CLIENT, _leaf_key(conversation, client))
     if value is None:
         return 0, []
     since, _, hashes = value.partition(b" ")
@@ -311,9 +311,9 @@ class Vault:
         """From where the boxes are to be read."""
         return int(self._view.get(_CLIENT, _BOX_CURSOR + conversation.encode()) or 0)
 
-    def former_leaves(self, conversation: str, leaf: int) -> tuple[int, list[bytes]]:
-        """When a leaf node was last replaced as far as is known, and the hashes of those that stood there before."""
-        return _former_leaves(self._view, conversation, leaf)
+    def former_leaves(self, conversation: str, client: bytes) -> tuple[int, list[bytes]]:
+        """When a client's leaf node was last replaced as far as is known, and the hashes of those it had before."""
+        return _former_leaves(self._view, conversation, client)
 
     def requested_at(self, conversation: str) -> int | None:
         """When this device asked to be added again, None where it did not."""
