@@ -174,7 +174,7 @@ def test_the_client_program_in_the_readme_adds_bob_and_says_hello(
             try:
                 for _ in range(150):
                     await bob.sync()
-                    if bob.groups() and bob.groups()[0].history():
+                    if told and bob.groups() and bob.groups()[0].history():
                         break
                     await asyncio.sleep(0.1)
                 assert [m.text for m in bob.groups()[0].history()] == ["Hello"]

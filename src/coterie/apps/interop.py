@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from coterie.interop.runner.playing import Plan
 
 app = typer.Typer(
-    no_args_is_help=True, help="Talk to other MLS implementations (needs coterie[interop])."
+    no_args_is_help=True, help="Talk to other MLS implementations (needs the extra `interop`)."
 )
 
 _ALL_SUITES = tuple(range(1, 8))

@@ -10,11 +10,13 @@ judged as of the moment from which the end entity's certificate is valid, and re
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -48,12 +50,15 @@ _UNREADABLE = (
 def load_certificate(der: bytes) -> x509.Certificate:
     """Reads one DER certificate; raises `DecodeError` for anything else."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        # The lazy parts are read here, so that nothing after this raises on bytes from outside.
-        certificate.public_key()
-        list(certificate.extensions)
-        certificate.subject.public_bytes()
-    except _UNREADABLE as error:
+        with warnings.catch_warnings():
+            # What the library will refuse one day (a serial number that is not positive) is refused here today.
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(der)
+            # The lazy parts are read here, so that nothing after this raises on bytes from outside.
+            certificate.public_key()
+            list(certificate.extensions)
+            certificate.subject.public_bytes()
+    except (*_UNREADABLE, CryptographyDeprecationWarning) as error:
         msg = f"not a DER certificate: {error}"
         raise DecodeError(msg, rule=CredentialRule.CERTIFICATE) from error
     return certificate
