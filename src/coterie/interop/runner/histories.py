@@ -15,7 +15,7 @@ from typing import Any
 from coterie.errors import CoterieError
 from coterie.interop.runner.peers import Peer, RefusalError
 from coterie.interop.runner.scenarios import propose
-from coterie.interop.runner.verdicts import verdict_of
+from coterie.interop.runner.verdicts import avoided, verdict_of
 from coterie.interop.runner.world import PSK_ID, Joiner, Member, Way, World, described
 
 MOST_MEMBERS = 10
@@ -158,7 +158,7 @@ class History:
         if removed is not None:
             by = self._random.choice([committer, *proposers])
             gone: dict[str, Any] = {"removed_id": removed.identity}
-            if by is committer:
+            if by is committer or avoided(by.peer.name, "RemoveProposal"):
                 values.append(described(by.peer, "remove", **gone))
             else:
                 references.append(propose(self.world, by, "RemoveProposal", **gone))

@@ -157,6 +157,15 @@ def commit_empty(world: World, first: Peer, second: Peer) -> None:
 
 
 @_scenario
+def commit_alone(world: World, first: Peer, second: Peer) -> None:
+    """The only member commits, then adds others."""
+    creator = world.create(first)
+    world.commit(creator)
+    world.add(creator, second)
+    world.chat()
+
+
+@_scenario
 def add_forced_path(world: World, first: Peer, second: Peer) -> None:
     """An Add whose Commit has a path all the same."""
     a, b, _ = _trio(world, first, second)
@@ -224,6 +233,18 @@ def remove_reference(world: World, first: Peer, second: Peer) -> None:
     (new,) = world.add(b, first)
     proposal = propose(world, b, "RemoveProposal", removed_id=new.identity)
     world.commit(a, [proposal], removed=[new])
+
+
+@_scenario
+def remove_behind_a_blank(world: World, first: Peer, second: Peer) -> None:
+    """Either side proposes to remove the last member where a leaf before it is blank."""
+    a, b, c = _trio(world, first, second)
+    last, more = world.add(a, second, second)
+    _remove(world, a, c)
+    for proposer, committer, target in ((b, a, more), (a, b, last)):
+        gone = propose(world, proposer, "RemoveProposal", removed_id=target.identity)
+        world.commit(committer, [gone], removed=[target])
+    world.chat()
 
 
 @_scenario

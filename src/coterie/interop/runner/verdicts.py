@@ -20,6 +20,8 @@ class Verdict:
     when: str
     section: str
     verdict: str
+    avoided: bool = False
+    """Whether random histories do not make the call: a wrong answer could not be told from a fault of others."""
 
 
 @cache
@@ -35,3 +37,8 @@ def verdict_of(peer: str, call: str, words: str) -> Verdict | None:
         if (each.peer, each.call) == (peer, call) and each.words in words:
             return each
     return None
+
+
+def avoided(peer: str, call: str) -> bool:
+    """Whether random histories do not make this call to this peer."""
+    return any(each.avoided and (each.peer, each.call) == (peer, call) for each in verdicts())
