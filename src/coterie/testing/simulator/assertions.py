@@ -204,8 +204,8 @@ def nobody_is_locked_out(world: World) -> None:
     inside = [d for d in world.honest if d.label in members or d.status == "active"]
     places = {}
     for device in inside:
-        if device.status in {"none", "left"} and world.observer.restored:
-            continue  # Whoever added it may have forgotten the Welcome with its profile: D-INB-8 replaces it.
+        if device.status in {"none", "left"}:
+            continue  # Its Welcome went with whoever added it (removed, or restored) and D-INB-8 waits 14 days.
         line = device.line()
         if device.status != "active" or line is None:
             what = f"{device.label} is {device.status}: {device.why}; {device.refused[-1:]}"

@@ -150,6 +150,18 @@ def _time_is_a_ground(world: World) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _gaps_forgotten(_world: World) -> Iterator[None]:
+    real = Line.skip_gone
+
+    def skip(self: Line, gone: api.Receipt) -> None:
+        real(self, gone)
+        self.state = self.state.replace(missed=0)
+
+    with mock.patch.object(Line, "skip_gone", skip):
+        yield
+
+
 async def _no_correction(_self: Conversation, _line: Line) -> None:
     """`Conversation._correct` without a correction."""
 
@@ -195,6 +207,12 @@ _REMOVALS = Scenario(
 )
 _COPIES = Scenario(
     "copies of profiles", _removing, ("send", "send", "back_up", "restore", "sync"), 50
+)
+_QUIET = Scenario(
+    "copies in a quiet epoch",
+    _removing,
+    ("send", "send", "hours", "hours", "back_up", "restore", "sync"),
+    60,
 )
 _INSIDE = ("attack", "attack", "sync", "send", "tick")
 _LIES = ("attack", "attack", "send", "renew", "sync", "sync")
@@ -259,6 +277,13 @@ SWITCHES: tuple[Switch, ...] = (
         _COPIES,
         frozenset({"no_key_and_nonce_twice"}),
         30,
+    ),
+    Switch(
+        "D-BOX-8: who missed entries commits before it sends",
+        _gaps_forgotten,
+        _QUIET,
+        frozenset({"no_key_and_nonce_twice"}),
+        40,
     ),
     Switch(
         "D-ENT-2: every entry has an id of its own",

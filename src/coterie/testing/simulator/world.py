@@ -354,7 +354,7 @@ class World:
         """Storms end: everybody is there, nothing is lost, and time passes."""
         self.network.loss = 0.0
         self._press_on()
-        for wait in (61,) * rounds + (25 * HOUR,) + (61,) * rounds:
+        for wait in ((61,) * rounds + (25 * HOUR,)) * 2 + (61,) * rounds:
             for device in self.honest:
                 device.sync()
             self.clock.advance(wait)
