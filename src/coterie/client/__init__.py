@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
-from coterie.client.client import Client, GroupHandle
+from coterie.client.client import Client
+from coterie.client.handle import GroupHandle
 
 __all__ = ["Client", "GroupHandle"]

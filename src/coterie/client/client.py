@@ -25,10 +25,12 @@ import httpx
 from coterie.client.content import ProfileRules
 from coterie.client.conversation import Conversation, Tools, create_group
 from coterie.client.events import Event, Joined, Problem
+from coterie.client.handle import GroupHandle
 from coterie.client.identity import DEFAULT_SUITE, Identity, Package, SigningKey, StoredIdentity
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.line import Line
 from coterie.client.vault import StoredConversation, Vault
+from coterie.client.waking import first_wake, subscribe
 from coterie.errors import CoterieError, ServiceError, StateError, StorageError
 from coterie.mls.crypto import suite_of
 from coterie.mls.framing import MLSMessage
@@ -38,7 +40,7 @@ from coterie.storage import Message, Profile, StorageKey
 from coterie.storage.profile import KEY_FILE
 from coterie.transport import api, as_api
 from coterie.transport.authentication import AuthenticationClient
-from coterie.transport.client import Carrier, Connection, DeliveryClient
+from coterie.transport.client import Carrier, DeliveryClient
 from coterie.transport.http import HTTPCarrier
 
 STOCK = 20
@@ -64,109 +66,6 @@ class Network:
 
     carrier: Callable[[str], Carrier] = HTTPCarrier
     http: Callable[[], httpx.AsyncClient] = _http
-
-
-class GroupHandle:
-    """A group of this device, for the application."""
-
-    def __init__(self, client: Client, conversation: Conversation) -> None:
-        self._client = client
-        self._conversation = conversation
-
-    def __repr__(self) -> str:
-        return f"GroupHandle({self.name!r}, {self.id[:8]}…)"
-
-    @property
-    def id(self) -> str:
-        """The conversation's id: the hexadecimal group id."""
-        return self._conversation.id
-
-    @property
-    def name(self) -> str:
-        """The group's name."""
-        return self._conversation.name
-
-    @property
-    def status(self) -> str:
-        """active, creating, left, stuck or stopped."""
-        return self._client.vault.status(self.id)
-
-    @property
-    def epoch(self) -> int:
-        """The number of the present epoch, for display."""
-        return self._conversation.epoch
-
-    @property
-    def epoch_authenticator(self) -> bytes:
-        """Equal for all members that are in the same epoch of the same history (RFC 9420 §8.7)."""
-        return self._conversation.group.epoch_authenticator
-
-    def members(self) -> dict[str, int]:
-        """The users in the group and how many devices each has there."""
-        return {user: len(leaves) for user, leaves in sorted(self._conversation.users().items())}
-
-    def admins(self) -> list[str]:
-        """The users who are administrators."""
-        return [admin.decode() for admin in self._conversation.profile.admins]
-
-    async def add(self, *users: str) -> None:
-        """Adds users with all their devices; stored at once, done as soon as the service answers."""
-        await self._want(IntentKind.ADD, self._names(users))
-
-    async def remove(self, *users: str) -> None:
-        """Removes users with all their devices."""
-        await self._want(IntentKind.REMOVE, self._names(users))
-
-    async def rename(self, name: str) -> None:
-        """Gives the group another name, which all members see."""
-        await self._want(IntentKind.RENAME, name.encode())
-
-    async def renew_keys(self) -> None:
-        """Replaces this device's keys in the group: who had a copy of the old ones is locked out."""
-        await self._want(IntentKind.RENEW, b"")
-
-    async def leave(self) -> None:
-        """Asks the others to remove this device; they do with their next Commit."""
-        await self._want(IntentKind.LEAVE, b"")
-
-    async def send(self, text: str, *, answers: Message | None = None) -> str:
-        """Sends a text; returns its id. It is kept and sent later where the service is away.
-
-        With `answers` that message is marked as read in the same step: a program that is killed and started again
-        neither forgets an answer nor gives it twice.
-        """
-        message_id = self._conversation.want_text(text, answers.position if answers else 0)
-        await self._client.try_sync(self._conversation)
-        return message_id
-
-    def history(self, limit: int = 50) -> list[Message]:
-        """The last texts, oldest first, with their state: waiting, sent or received."""
-        return self._client.vault.messages(self.id, limit)
-
-    def unread(self) -> list[Message]:
-        """What arrived from others and was not marked as read, oldest first; kept over restarts."""
-        return self._client.vault.unread(self.id)
-
-    def mark_read(self, message: Message) -> None:
-        """Everything up to this message is read: `unread` gives it no more."""
-        with self._client.vault.step() as step:
-            step.mark_read(self.id, message.position)
-
-    def waiting(self) -> int:
-        """How many things are wanted and not done."""
-        return len(self._client.vault.intents(self.id))
-
-    async def sync(self) -> None:
-        """Catches up and carries out what is wanted; raises `ServiceError` where the service is away."""
-        await self._conversation.sync()
-
-    def _names(self, users: tuple[str, ...]) -> bytes:
-        identity = self._client.identity
-        return " ".join(identity.full_name(user) for user in users).encode()
-
-    async def _want(self, kind: IntentKind, argument: bytes) -> None:
-        self._conversation.want(Intent(kind, argument))
-        await self._client.try_sync(self._conversation)
 
 
 class Client:
@@ -564,8 +463,8 @@ class Client:
                     line.next_number,
                 )
                 known[number] = target.from_number
-                await connection.send(_subscribe(number, api.TargetType.LOG, log=target))
-            await _first_wake(connection, known)
+                await connection.send(subscribe(number, api.TargetType.LOG, log=target))
+            await first_wake(connection, known)
         finally:
             await connection.close()
 
@@ -576,8 +475,8 @@ class Client:
             target = api.InboxTarget(
                 stored.inbox_id, bytes(stored.inbox_token), self.vault.inbox_cursor()
             )
-            await connection.send(_subscribe(0, api.TargetType.INBOX, inbox=target))
-            await _first_wake(connection, {0: target.from_number})
+            await connection.send(subscribe(0, api.TargetType.INBOX, inbox=target))
+            await first_wake(connection, {0: target.from_number})
         finally:
             await connection.close()
 
@@ -672,25 +571,3 @@ def _inviter(group: Group) -> int:
 
 def _published(package: Package) -> api.KeyPackageMessage:
     return api.KeyPackageMessage(MLSMessage.of(package.bundle.key_package).encode())
-
-
-def _subscribe(
-    number: int,
-    target_type: api.TargetType,
-    *,
-    log: api.LogTarget | None = None,
-    inbox: api.InboxTarget | None = None,
-) -> api.ClientFrame:
-    return api.ClientFrame(
-        api.ClientFrameType.SUBSCRIBE,
-        api.Subscribe(number, api.Delivery.WAKE_ONLY, target_type, log=log, inbox=inbox),
-    )
-
-
-async def _first_wake(connection: Connection, known: dict[int, int]) -> None:
-    """Returns when one of the subscriptions has something from the number on that is known of it."""
-    while True:
-        frame = await connection.receive()
-        woken = frame.woken
-        if woken is None or woken.next_number > known.get(woken.subscription, 0):
-            return

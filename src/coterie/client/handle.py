@@ -1,0 +1,115 @@
+"""`GroupHandle`: a group of this device, for the application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coterie.client.conversation import Conversation
+from coterie.client.intents import Intent, IntentKind
+from coterie.storage import Message
+
+if TYPE_CHECKING:
+    from coterie.client.client import Client
+
+
+class GroupHandle:
+    """A group of this device, for the application."""
+
+    def __init__(self, client: Client, conversation: Conversation) -> None:
+        self._client = client
+        self._conversation = conversation
+
+    def __repr__(self) -> str:
+        return f"GroupHandle({self.name!r}, {self.id[:8]}…)"
+
+    @property
+    def id(self) -> str:
+        """The conversation's id: the hexadecimal group id."""
+        return self._conversation.id
+
+    @property
+    def name(self) -> str:
+        """The group's name."""
+        return self._conversation.name
+
+    @property
+    def status(self) -> str:
+        """active, creating, left, stuck or stopped."""
+        return self._client.vault.status(self.id)
+
+    @property
+    def epoch(self) -> int:
+        """The number of the present epoch, for display."""
+        return self._conversation.epoch
+
+    @property
+    def epoch_authenticator(self) -> bytes:
+        """Equal for all members that are in the same epoch of the same history (RFC 9420 §8.7)."""
+        return self._conversation.group.epoch_authenticator
+
+    def members(self) -> dict[str, int]:
+        """The users in the group and how many devices each has there."""
+        return {user: len(leaves) for user, leaves in sorted(self._conversation.users().items())}
+
+    def admins(self) -> list[str]:
+        """The users who are administrators."""
+        return [admin.decode() for admin in self._conversation.profile.admins]
+
+    async def add(self, *users: str) -> None:
+        """Adds users with all their devices; stored at once, done as soon as the service answers."""
+        await self._want(IntentKind.ADD, self._names(users))
+
+    async def remove(self, *users: str) -> None:
+        """Removes users with all their devices."""
+        await self._want(IntentKind.REMOVE, self._names(users))
+
+    async def rename(self, name: str) -> None:
+        """Gives the group another name, which all members see."""
+        await self._want(IntentKind.RENAME, name.encode())
+
+    async def renew_keys(self) -> None:
+        """Replaces this device's keys in the group: who had a copy of the old ones is locked out."""
+        await self._want(IntentKind.RENEW, b"")
+
+    async def leave(self) -> None:
+        """Asks the others to remove this device; they do with their next Commit."""
+        await self._want(IntentKind.LEAVE, b"")
+
+    async def send(self, text: str, *, answers: Message | None = None) -> str:
+        """Sends a text; returns its id. It is kept and sent later where the service is away.
+
+        With `answers` that message is marked as read in the same step: a program that is killed and started again
+        neither forgets an answer nor gives it twice.
+        """
+        message_id = self._conversation.want_text(text, answers.position if answers else 0)
+        await self._client.try_sync(self._conversation)
+        return message_id
+
+    def history(self, limit: int = 50) -> list[Message]:
+        """The last texts, oldest first, with their state: waiting, sent or received."""
+        return self._client.vault.messages(self.id, limit)
+
+    def unread(self) -> list[Message]:
+        """What arrived from others and was not marked as read, oldest first; kept over restarts."""
+        return self._client.vault.unread(self.id)
+
+    def mark_read(self, message: Message) -> None:
+        """Everything up to this message is read: `unread` gives it no more."""
+        with self._client.vault.step() as step:
+            step.mark_read(self.id, message.position)
+
+    def waiting(self) -> int:
+        """How many things are wanted and not done."""
+        return len(self._client.vault.intents(self.id))
+
+    async def sync(self) -> None:
+        """Catches up and carries out what is wanted; raises `ServiceError` where the service is away."""
+        await self._conversation.sync()
+
+    def _names(self, users: tuple[str, ...]) -> bytes:
+        identity = self._client.identity
+        return " ".join(identity.full_name(user) for user in users).encode()
+
+    async def _want(self, kind: IntentKind, argument: bytes) -> None:
+        self._conversation.want(Intent(kind, argument))
+        await self._client.try_sync(self._conversation)
