@@ -350,7 +350,7 @@ class World:
         self.moved_on = self.moved_on or device.status != "active"
         self.pressed, self.pressure = True, None
 
-    def heal(self, rounds: int = 6) -> None:
+    def heal(self, rounds: int = 4) -> None:
         """Storms end: everybody is there, nothing is lost, and time passes."""
         self.network.loss = 0.0
         self._press_on()
