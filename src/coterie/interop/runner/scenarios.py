@@ -106,6 +106,17 @@ def resync(world: World, first: Peer, second: Peer) -> None:
 
 
 @_scenario
+def resync_behind_a_blank(world: World, first: Peer, second: Peer) -> None:
+    """Joining again where a leaf before one's former one is blank, so that the leaf changes."""
+    a, b, c = _trio(world, first, second)
+    (last,) = world.add(a, second)
+    _remove(world, b, c)
+    world.external_join(second, a, prior=last)
+    world.commit(b)
+    world.chat()
+
+
+@_scenario
 def external_join_psk(world: World, first: Peer, second: Peer) -> None:
     """An external Commit that injects an external PSK."""
     a, _, _ = _trio(world, first, second)
