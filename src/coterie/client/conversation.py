@@ -689,7 +689,14 @@ class Conversation:
             self._give_up(intent_id, error)
             return
         self._check_receipt(intent.sealed, appended.receipt)
+        self._keep_opened(intent_id, intent, appended)
         await self._catch_up()
+
+    def _keep_opened(self, intent_id: int, intent: Intent, appended: api.Appended) -> None:
+        """The epoch may be dropped before its Welcomes are out; then nobody could be asked for its receipt again."""
+        if appended.opened is not None and intent.claimed:
+            with self._tools.vault.step() as step:
+                step.update_intent(intent_id, intent.replace(opened=appended.opened))
 
     def _give_up(self, intent_id: int, error: CoterieError) -> None:
         with self._tools.vault.step() as step:
@@ -848,14 +855,17 @@ class Conversation:
                 line.state.parent,
                 bytes(line.keys.read_token),
                 intent.sealed,
+                intent.opened,
             )
             step.add_intent(self.id, Intent(IntentKind.WELCOME, parts.encode()))
 
     async def _opening(self, parts: WelcomeParts) -> api.Receipt:
         """The opening receipt of the epoch that an own Commit began.
 
-        Repeating the bundle gives the first answer, whatever came after it (D-ENT-3).
+        Where the answer to the bundle did not arrive, repeating it gives the same one (D-ENT-3).
         """
+        if parts.opened is not None:
+            return parts.opened
         appended = await self._tools.delivery.append(parts.bundle)
         if appended.opened is None:
             msg = "the service did not say which epoch the Commit opened"

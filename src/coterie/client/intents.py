@@ -61,10 +61,12 @@ class Intent(Struct):
     claimed: tuple[ClaimedPackage, ...] = ()
     sealed: api.Append | None = None
     attempts: Annotated[int, Uint(4)] = 0
+    opened: api.Receipt | None = None
+    """The opening receipt of the epoch that an accepted Commit began, where the service's answer arrived."""
 
     def waiting(self) -> Intent:
         """The intent without what was sealed for an epoch that is over."""
-        return self.replace(sealed=None, attempts=self.attempts + 1)
+        return self.replace(sealed=None, opened=None, attempts=self.attempts + 1)
 
 
 class WelcomeParts(Struct):
@@ -75,3 +77,4 @@ class WelcomeParts(Struct):
     parent: api.Hash
     read_token: api.Token
     bundle: api.Append
+    opened: api.Receipt | None = None
