@@ -12,8 +12,9 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from coterie.client import Client
-from coterie.client.client import GroupHandle, Network
+from coterie.client.client import Network
 from coterie.client.content import EXTENSION_TYPES
+from coterie.client.handle import GroupHandle
 from coterie.client.identity import Identity, StoredIdentity
 from coterie.client.line import Line
 from coterie.client.vault import Vault
