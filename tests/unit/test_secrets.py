@@ -416,3 +416,11 @@ def test_what_is_met_and_what_is_made_are_all_classes_that_hold_secrets(
     for cls in missing:
         assert cls.__repr__ is object.__repr__  # type: ignore[comparison-overlap]
         assert cls.__str__ is object.__str__  # type: ignore[comparison-overlap]
+
+
+def test_what_outlives_an_epoch_keeps_none_of_the_bytes_that_it_was_loaded_from() -> None:
+    epoch = make().member("bob")._epoch
+    secrets = [bytes(epoch.secrets.init_secret), bytes(epoch.private.leaf_key.private_bytes())]
+    kept = [each for each in reachable([epoch.context]) if isinstance(each, bytes)]
+    assert kept
+    assert not [each for each in kept for secret in secrets if secret in each]

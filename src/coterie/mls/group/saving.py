@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
+from coterie.errors import DecodeError, StorageError
 from coterie.mls.crypto import suite_of
 from coterie.mls.framing import MLSMessage, VerifiedContent, own_content
 from coterie.mls.group.commit import OwnUpdate
@@ -166,6 +167,14 @@ class Parts:
 
 def load_parts(entries: Mapping[bytes, bytes], store: NodeStore, limits: Limits) -> Parts:
     """Reads a stored group; raises `StorageError` where something is missing or damaged."""
+    try:
+        return _read_parts(entries, store, limits)
+    except (DecodeError, ValueError, LookupError) as error:
+        msg = f"the store is damaged: {error}; restore it from a backup"
+        raise StorageError(msg) from error
+
+
+def _read_parts(entries: Mapping[bytes, bytes], store: NodeStore, limits: Limits) -> Parts:
     stored = decode_stored(StoredEpoch, read_format(entries.get(GROUP_KEY)))
     epoch = load_epoch(stored, store)
     past = [

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Annotated, Protocol, Self
 
-from coterie.errors import StorageError
+from coterie.errors import DecodeError, StorageError
 from coterie.mls.crypto import Suite
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.ratchet_tree.structs import ParentNode
@@ -302,10 +302,14 @@ def _fill_stored(tree: Subtree, store: NodeStore) -> None:
     if value is None:
         msg = f"{tree.index!r} of the ratchet tree is not in the store any more"
         raise StorageError(msg)
-    if tree.level == 0:
-        tree.node = StoredLeaf.decode(value).leaf_node
-        return
-    stored = StoredParent.decode(value)
+    try:
+        if tree.level == 0:
+            tree.node = StoredLeaf.decode(value).leaf_node
+            return
+        stored = StoredParent.decode(value)
+    except DecodeError as error:
+        msg = f"{tree.index!r} of the stored ratchet tree is damaged: {error}; restore it from a backup"
+        raise StorageError(msg) from error
     tree.node = stored.parent_node
     tree.left = _child(tree.level - 1, tree.start, stored.left, store)
     tree.right = _child(tree.level - 1, tree.right_start, stored.right, store)

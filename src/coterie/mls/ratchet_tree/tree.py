@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import ReferenceType, ref
 
-from coterie.errors import DecodeError, RuleViolation
+from coterie.errors import DecodeError, RuleViolation, StorageError
 from coterie.mls.crypto import Suite
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.ratchet_tree.structs import ParentNode
@@ -54,6 +54,9 @@ class RatchetTree:
     @classmethod
     def stored(cls, suite: Suite, level: int, root: StoredChild, store: NodeStore) -> RatchetTree:
         """A tree whose nodes come out of a store one by one, when they are needed."""
+        if 1 << level > MAX_LEAVES:
+            msg = f"the stored ratchet tree has {level} levels, which none has; restore it from a backup"
+            raise StorageError(msg)
         return cls(suite, Subtree.stored(level, 0, root, store))
 
     # -- what it is
