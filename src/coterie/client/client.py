@@ -23,12 +23,14 @@ from typing import Self
 import httpx
 
 from coterie.client.content import ProfileRules
-from coterie.client.conversation import Conversation, Tools, create_group
+from coterie.client.conversation import Conversation
+from coterie.client.creating import create_group
 from coterie.client.events import Event, Joined, Problem
 from coterie.client.handle import GroupHandle
 from coterie.client.identity import DEFAULT_SUITE, Identity, Package, SigningKey, StoredIdentity
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.line import Line
+from coterie.client.place import Tools
 from coterie.client.vault import StoredConversation, Vault
 from coterie.client.waking import first_wake, subscribe
 from coterie.errors import CoterieError, ServiceError, StateError, StorageError

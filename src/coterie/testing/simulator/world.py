@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from coterie.client import box, client, content, conversation, line
+from coterie.client import box, client, content, conversation, line, making, reading
 from coterie.client import identity as client_identity
 from coterie.client.content import WhoMay
 from coterie.client.intents import Intent, IntentKind
@@ -125,8 +125,9 @@ class World:
         with ExitStack() as stack:
             for module in (box, client, content, conversation, line, client_identity):
                 stack.enter_context(mock.patch.object(module, "secrets", entropy))
-            stack.enter_context(mock.patch.object(conversation, "asyncio", waiting))
-            stack.enter_context(mock.patch.object(conversation, "random", self.random))
+            for module in (conversation, making, reading):
+                stack.enter_context(mock.patch.object(module, "asyncio", waiting, create=True))
+                stack.enter_context(mock.patch.object(module, "random", self.random, create=True))
             stack.enter_context(mock.patch.object(client, "STOCK", 2))
             stack.enter_context(mock.patch.object(client, "RETENTION", RETENTION))
             stack.enter_context(self.observer.watching())

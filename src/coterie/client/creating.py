@@ -1,0 +1,44 @@
+"""Making a group and its log (docs/delivery-protocol.md, section 6)."""
+
+from __future__ import annotations
+
+import secrets
+
+from coterie.client.content import (
+    BINDING_EXTENSION,
+    GroupProfile,
+)
+from coterie.client.epoch_keys import EpochKeys
+from coterie.client.identity import Identity
+from coterie.mls.extension import Extension
+from coterie.mls.group import Config, Group
+from coterie.transport import api
+
+
+def create_group(
+    identity: Identity,
+    config: Config,
+    name: str,
+    service: bytes,
+    retention: int,
+    now: int,
+) -> tuple[Group, api.CreateLogRequest]:
+    """A new group with its log's first epoch (D-LOG-5); the caller stores both before it sends the request."""
+    log_id = secrets.token_bytes(32)
+    binding = api.DeliveryBinding(
+        api.DeliveryVersion.COTERIE1, service, identity.stored.receipt_key, log_id, retention
+    )
+    profile = GroupProfile(name.encode(), (identity.user.encode(),))
+    group = Group.create(
+        secrets.token_bytes(32),
+        identity.suite,
+        identity.signature_key,
+        identity.credential,
+        identity.capabilities(),
+        config,
+        lifetime=identity.lifetime(now),
+        extensions=[Extension(BINDING_EXTENSION, binding.encode()), profile.extension()],
+    )
+    keys = EpochKeys.derive(group.export_secret, log_id)
+    create = api.CreateLog(api.DeliveryVersion.COTERIE1, log_id, keys.access, retention)
+    return group, api.CreateLogRequest(create, keys.sign(create.to_be_signed()))

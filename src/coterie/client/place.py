@@ -1,0 +1,134 @@
+"""A group that this device is in: what it is, and what the user wants of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from coterie.client import events
+from coterie.client.content import (
+    Content,
+    GroupProfile,
+    read_profile,
+)
+from coterie.client.identity import Identity
+from coterie.client.intents import Intent, IntentKind
+from coterie.client.line import (
+    Line,
+)
+from coterie.client.vault import Vault
+from coterie.errors import StateError
+from coterie.mls.group import Config, Group
+from coterie.transport.client import DeliveryClient
+
+END_WAIT = 5
+"""The longest first wait, in seconds, before an epoch with refused candidates only is ended (D-BUN-11)."""
+
+
+@dataclass(slots=True)
+class Tools:
+    """What conversations share: the device, its storage, the service, the time."""
+
+    identity: Identity
+    vault: Vault
+    delivery: DeliveryClient
+    config: Config
+    inboxes: DeliveryClient
+    """The same service over connections that carry nothing about logs (D-INB-6)."""
+    refresh: Callable[[], Awaitable[None]]
+    """Fetches what decides about certificates now: the revocation list."""
+    clock: Callable[[], int]
+    emit: Callable[[events.Event], None]
+    welcome_delay: float = 5.0
+    """The longest random wait before a Welcome is posted, in seconds (D-INB-6)."""
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def count(self, what: str) -> None:
+        """Counts an occurrence, for `status` and tests."""
+        self.counters[what] = self.counters.get(what, 0) + 1
+
+
+class Place:
+    """A group that this device is in, or was."""
+
+    def __init__(self, tools: Tools, conversation_id: str) -> None:
+        self._tools = tools
+        self.id = conversation_id
+        self._line: Line | None = None
+        self._lock = asyncio.Lock()
+        self._proposals_since: int | None = None
+        self._ends_at: int | None = None
+        self._end_wait = END_WAIT
+
+    def enter(self, line: Line) -> None:
+        """Takes the place in the log that a Welcome gave; the caller stores it."""
+        self._line = line
+        self._proposals_since = None
+
+    @property
+    def line(self) -> Line:
+        """The place in the log; loaded from storage where need be. `StateError` where the group is over here."""
+        if self._line is None:
+            self._line = self._tools.vault.load_line(self.id, self._tools.config)
+        return self._line
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this device is still in the group."""
+        return self._tools.vault.status(self.id) == "active"
+
+    @property
+    def group(self) -> Group:
+        """The MLS group."""
+        return self.line.group
+
+    @property
+    def profile(self) -> GroupProfile:
+        """Name and rules."""
+        return read_profile(self.group.context.extensions)
+
+    @property
+    def name(self) -> str:
+        """The group's name."""
+        return self._tools.vault.name(self.id)
+
+    @property
+    def epoch(self) -> int:
+        """The present epoch."""
+        return self.group.epoch
+
+    def users(self) -> dict[str, list[int]]:
+        """The users in the group, each with the leaves of their devices."""
+        found: dict[str, list[int]] = {}
+        for leaf, node in self.group.tree.members():
+            user = self._tools.identity.user_of_credential(node.credential)
+            found.setdefault(user, []).append(leaf)
+        return found
+
+    def _user(self, leaf: int) -> str:
+        return self._tools.identity.user_of(self.group.tree, leaf)
+
+    def want(self, intent: Intent) -> int:
+        """Stores an intent; it is carried out by `sync`, now or when the service can be reached."""
+        if not self.is_active:
+            msg = f"this device is not in the group {self.name!r} any more"
+            raise StateError(msg)
+        with self._tools.vault.step() as step:
+            return step.add_intent(self.id, intent)
+
+    def want_text(self, text: str, answering: int = 0) -> str:
+        """Stores a text to send; returns its message id.
+
+        With it everything up to the position `answering` is marked as read, so that an answer is given once.
+        """
+        if not self.is_active:
+            msg = f"this device is not in the group {self.name!r} any more"
+            raise StateError(msg)
+        content = Content.text(text, self._tools.clock())
+        with self._tools.vault.step() as step:
+            step.add_intent(self.id, Intent(IntentKind.SEND, content.encode()))
+            step.add_own_text(self.id, content, self._tools.identity.user)
+            if answering:
+                step.mark_read(self.id, answering)
+        return content.message_id.hex()

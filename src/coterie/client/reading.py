@@ -1,0 +1,305 @@
+"""Catching up with the log, one entry and one transaction at a time (docs/delivery-protocol.md, sections 3, 7, 8)."""
+
+from __future__ import annotations
+
+import random
+
+from coterie.client import events
+from coterie.client.content import (
+    Content,
+    ContentType,
+    read_profile,
+)
+from coterie.client.intents import COMMITS, Intent, IntentKind
+from coterie.client.line import (
+    Committed,
+    Data,
+    Evidence,
+    Line,
+    Outcome,
+    Proposed,
+    Sent,
+    Stuck,
+    Void,
+)
+from coterie.client.making import Making
+from coterie.client.vault import Step
+from coterie.errors import CoterieError, ServiceError, VerificationError
+from coterie.mls.group import StagedCommit
+from coterie.mls.proposal import GroupContextExtensions
+from coterie.mls.ratchet_tree import RatchetTree
+from coterie.transport import api
+from coterie.transport.refusal import Refused
+
+HOUR = 3600
+DROPPED = frozenset(
+    {api.ErrorCode.GONE, api.ErrorCode.UNKNOWN_EPOCH, api.ErrorCode.UNKNOWN_CANDIDATE}
+)
+"""What the service says of an epoch that retention dropped."""
+_PART = 1 << 20
+
+
+class Reading(Making):
+    """Reads the log to its end, and acts on what stands in it."""
+
+    async def _catch_up(self) -> None:
+        """Reads the log to its end; who comes too late for it asks to be added again (D-BOX-8)."""
+        try:
+            await self._read_on()
+        except Refused as refused:
+            if refused.code not in DROPPED:
+                raise
+            self._fall_behind(str(refused))
+
+    def _fall_behind(self, why: str) -> None:
+        with self._tools.vault.step() as step:
+            step.set_status(self.id, "stuck", why)
+        what = f"this device was away for too long: {why}"
+        self._tools.emit(events.Problem(self.id, what, "this device asks to be added again"))
+
+    async def _correct(self, line: Line) -> None:
+        """Opens the epoch that follows from a Commit whose maker claimed another one (D-COR-1)."""
+        for intent_id, intent in self._tools.vault.intents(self.id):
+            if intent.kind != IntentKind.CORRECT or intent.sealed is None:
+                continue
+            answer = await self._tools.delivery.append(intent.sealed)
+            line.corrected(answer)
+            with self._tools.vault.step() as step:
+                step.remove_intent(intent_id)
+                step.save_line(self.id, line)
+
+    async def _read_on(self) -> None:
+        while self.is_active:
+            line = self.line
+            if line.uncorrected:
+                await self._correct(line)
+            epoch = line.state.epoch
+            result = await self._tools.delivery.read(line.read())
+            if result.gone is not None:
+                self._note_gone(line, result.gone)
+            for stored in result.entries:
+                full = await self._whole(line, stored)
+                self._take(line, full)
+                if self._moved_on(line, epoch):
+                    break
+            else:
+                before = line.state
+                try:
+                    line.see_head(result.head)
+                except Evidence as evidence:
+                    self._stop(evidence)
+                    return
+                if line.state is not before:
+                    self._store(line)
+                if line.next_number >= result.next_number:
+                    return
+                if not result.entries:
+                    msg = "the service names newer entries than it gives"
+                    raise ServiceError(msg, retry_after=5)
+
+    def _moved_on(self, line: Line, epoch: bytes) -> bool:
+        """Whether what was read just now ended the epoch, or this device's part in the group."""
+        return line.state.epoch != epoch or not self.is_active
+
+    def _note_gone(self, line: Line, gone: api.Receipt) -> None:
+        missed = gone.number - line.state.head.number
+        line.skip_gone(gone)
+        self._store(line)
+        self._tools.emit(events.Missed(self.id, missed))
+
+    async def _whole(self, line: Line, stored: api.StoredEntry) -> api.StoredEntry:
+        """The entry with its bytes, fetched in parts where it is large (D-REC-7)."""
+        if stored.entry is not None or stored.size == 0:
+            return stored
+        data = bytearray()
+        while len(data) < stored.size:
+            part = await self._tools.delivery.fetch_entry(
+                api.FetchEntry(
+                    line.binding.log_id,
+                    line.state.epoch,
+                    line.keys.read_token,
+                    stored.receipt.number,
+                    len(data),
+                    _PART,
+                )
+            )
+            if not part.part:
+                msg = "the service gives no more of a large entry"
+                raise ServiceError(msg, retry_after=1)
+            data += part.part
+        return stored.replace(entry=api.Entry.decode(bytes(data)))
+
+    def _store(self, line: Line) -> None:
+        with self._tools.vault.step() as step:
+            step.save_line(self.id, line)
+
+    def _take(self, line: Line, stored: api.StoredEntry) -> None:
+        """One entry, one transaction; what it means is told after it is stored."""
+        tools = self._tools
+        told: list[events.Event] = []
+        try:
+            with tools.vault.step() as step:
+                tree = line.group.tree
+                outcome = line.take(stored, now=tools.clock())
+                if isinstance(outcome, Committed):
+                    self._note_leaves(step, tree, outcome.commit)
+                told = self._act(step, line, outcome)
+                if self._ended(outcome):
+                    step.end(self.id, line)
+                else:
+                    step.save_line(self.id, line)
+        except VerificationError as error:
+            # Without two signatures that contradict each other it is no evidence, only an answer to throw away.
+            msg = f"the service's answer is not the log: {error}"
+            raise ServiceError(msg, rule=error.rule, retry_after=60) from error
+        except Evidence as evidence:
+            self._stop(evidence)
+        for event in told:
+            tools.emit(event)
+
+    def _stop(self, evidence: Evidence) -> None:
+        """Keeps the evidence, sends nothing more in this group, and tells the user (D-REC-10)."""
+        with self._tools.vault.step() as step:
+            step.set_status(self.id, "stopped", str(evidence))
+            step.save_evidence(self.id, evidence.first.encode() + evidence.second.encode())
+        self._line = None
+        advice = "ask the operator; nothing more is sent in this group"
+        self._tools.emit(events.Problem(self.id, str(evidence), advice))
+
+    @staticmethod
+    def _ended(outcome: Outcome) -> bool:
+        return isinstance(outcome, Committed) and outcome.commit.removes_self
+
+    def _act(self, step: Step, line: Line, outcome: Outcome) -> list[events.Event]:
+        match outcome:
+            case Data():
+                told = self._act_on_data(step, outcome)
+            case Sent():
+                told = self._act_on_sent(step, outcome)
+            case Proposed():
+                self._proposals_since, told = self._tools.clock(), []
+            case Committed():
+                told = self._act_on_commit(step, line, outcome)
+            case Stuck():
+                step.set_status(self.id, "stuck", outcome.why)
+                what = f"a Commit could not be followed: {outcome.why}"
+                told = [events.Problem(self.id, what, "this device asks to be added again")]
+            case Void():
+                told = self._act_on_void(outcome)
+        return told
+
+    def _note_leaves(self, step: Step, before: RatchetTree, commit: StagedCommit) -> None:
+        """Remembers the leaf nodes that a Commit replaced, so that a restored copy can name one (D-BOX-7)."""
+        client_id, now = self._tools.config.authenticator.client_id, self._tools.clock()
+        back = {client_id(member.credential) for member in commit.added}
+        replaced = [m.node for m in commit.removed if client_id(m.credential) in back]
+        for member in commit.removed:
+            if client_id(member.credential) not in back:
+                step.forget_former_leaves(self.id, client_id(member.credential))
+        old = before.leaf(commit.committer.leaf)
+        if old is not None and old != commit.committer.node:
+            replaced.append(old)
+        for node in replaced:
+            client = client_id(node.credential)
+            step.add_former_leaf(self.id, client, api.sha256(node.encode()), now)
+
+    def _act_on_void(self, outcome: Void) -> list[events.Event]:
+        self._tools.count("void entries")
+        if outcome.leaf is None:
+            return []
+        what = f"{self._user(outcome.leaf)} sent a Commit that is invalid: {outcome.why}"
+        return [events.Problem(self.id, what, "an administrator may remove the sender")]
+
+    def _act_on_data(self, step: Step, outcome: Data) -> list[events.Event]:
+        message = outcome.message
+        sender = self._tools.identity.user_of_credential(message.sender.credential)
+        try:
+            content = Content.decode(message.data)
+        except CoterieError:
+            self._tools.count("unreadable contents")
+            return []
+        if content.content_type == ContentType.SEEN:
+            ids = [content.body[n : n + 16].hex() for n in range(0, len(content.body), 16)]
+            step.mark_seen(self.id, ids, sender)
+            return [events.MessageSeen(self.id, tuple(ids), sender)]
+        if not step.add_text(self.id, content, sender, self._tools.clock()):
+            return []
+        return [
+            events.MessageReceived(
+                self.id,
+                content.message_id.hex(),
+                sender,
+                content.body.decode(errors="replace"),
+                content.sent_at,
+            )
+        ]
+
+    def _act_on_sent(self, step: Step, outcome: Sent) -> list[events.Event]:
+        for intent_id, intent in step.intents(self.id):
+            if intent.sealed is None or intent.sealed.entry.hash() != outcome.entry_hash:
+                continue
+            step.remove_intent(intent_id)
+            if intent.kind != IntentKind.SEND:
+                return []
+            message_id = Content.decode(intent.argument).message_id.hex()
+            step.mark_sent(self.id, message_id)
+            return [events.MessageSent(self.id, message_id)]
+        return []
+
+    def _act_on_commit(self, step: Step, line: Line, outcome: Committed) -> list[events.Event]:
+        commit = outcome.commit
+        self._proposals_since = None
+        for intent_id, intent in step.intents(self.id):
+            if outcome.own and intent.kind in COMMITS and intent.sealed is not None:
+                self._plan_welcomes(step, line, intent, outcome)
+                step.remove_intent(intent_id)
+            elif intent.sealed is not None and intent.kind not in {
+                IntentKind.WELCOME,
+                IntentKind.CORRECT,
+            }:
+                if intent.kind in COMMITS:
+                    self._tools.count("lost races")
+                step.update_intent(intent_id, intent.waiting())
+        if outcome.correct is not None:
+            step.add_intent(self.id, Intent(IntentKind.CORRECT, b"", sealed=outcome.correct))
+        if commit.removes_self:
+            return [events.RemovedFromGroup(self.id, self._name_of(commit))]
+        step.add_box(self.id, line.state.epoch, bytes(line.keys.box_seed))
+        name = read_profile(self.group.context.extensions).name.decode(errors="replace")
+        step.set_name(self.id, name)
+        return self._tell(commit, name)
+
+    def _name_of(self, commit: StagedCommit) -> str:
+        return self._tools.identity.user_of_credential(commit.committer.credential)
+
+    def _tell(self, commit: StagedCommit, name: str) -> list[events.Event]:
+        by, told = self._name_of(commit), list[events.Event]()
+        user_of = self._tools.identity.user_of_credential
+        added = sorted({user_of(member.credential) for member in commit.added})
+        removed = sorted({user_of(member.credential) for member in commit.removed})
+        if added:
+            told.append(events.MembersAdded(self.id, tuple(added), by))
+        if removed:
+            told.append(events.MembersRemoved(self.id, tuple(removed), by))
+        contents = [entry.proposal.content for entry in commit.proposals]
+        if any(isinstance(content, GroupContextExtensions) for content in contents):
+            told.append(events.Renamed(self.id, name, by))
+        if not contents:
+            told.append(events.KeysRenewed(self.id, by))
+        return told
+
+    def _plan_renewal(self) -> None:
+        """Replaces this device's keys some hours after it joined, and then about once a week."""
+        if not self.is_active:
+            return
+        now, due = self._tools.clock(), self._tools.vault.next_renewal(self.id)
+        joined = self._tools.vault.conversation(self.id).joined_at
+        if due is None:
+            due = joined + random.randint(HOUR, 24 * HOUR)  # noqa: S311 - a time, not a secret
+        elif now >= due:
+            self.want(Intent(IntentKind.RENEW, b""))
+            due = now + random.randint(6 * 24 * HOUR, 8 * 24 * HOUR)  # noqa: S311 - a time
+        else:
+            return
+        with self._tools.vault.step() as step:
+            step.set_next_renewal(self.id, due)

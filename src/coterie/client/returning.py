@@ -1,0 +1,150 @@
+"""Coming back after a failure, and bringing others back (docs/delivery-protocol.md, section 10)."""
+
+from __future__ import annotations
+
+import random
+import secrets
+
+from coterie.client.box import open_request, return_content, return_request
+from coterie.client.identity import read_key_package, seal_envelope
+from coterie.client.intents import ClaimedPackage, Intent, IntentKind
+from coterie.client.line import (
+    Line,
+)
+from coterie.client.reading import DROPPED, Reading
+from coterie.client.vault import Step
+from coterie.errors import CoterieError
+from coterie.transport import api
+from coterie.transport.refusal import Refused
+
+ASK_AGAIN = 24 * 3600
+"""Seconds after which a device that asked to be added again asks once more (D-BOX-8)."""
+_BACKDATED = 3600
+"""By how many seconds a key package's lifetime begins before it was made."""
+_ASKED = 3
+"""In how many inboxes a device asks to be added again, at a time."""
+
+
+class Returning(Reading):
+    """Asks to be added again, and answers those who ask."""
+
+    async def _ask_to_return(self) -> None:
+        """Asks in the box of the last epoch that this device can name to be added again (D-BOX-8)."""
+        tools = self._tools
+        if tools.vault.status(self.id) != "stuck":
+            return
+        asked = tools.vault.requested_at(self.id)
+        if asked is not None and tools.clock() - asked < ASK_AGAIN:
+            return
+        line, identity = self.line, tools.identity
+        package = identity.new_package(tools.clock())
+        ticket = secrets.token_bytes(32)
+        with tools.vault.step() as step:
+            step.add_package(package)
+        await tools.inboxes.mint_tickets(
+            api.MintTickets(
+                identity.stored.inbox_id,
+                bytes(identity.stored.inbox_token),
+                (api.sha256(ticket),),
+            )
+        )
+        content = return_content(line, package, ticket)
+        reached = False
+        try:
+            await tools.delivery.post_request(return_request(line, content))
+            reached = True
+        except Refused as refused:
+            if refused.code not in DROPPED:
+                raise
+        if asked is not None or not reached:
+            await self._ask_members(content)
+        with tools.vault.step() as step:
+            step.set_requested(self.id, package.reference, tools.clock())
+
+    async def _ask_members(self, content: api.RequestContent) -> None:
+        """Asks in the inboxes of some members, where the box is gone or nobody has answered for a day (D-BOX-8)."""
+        tools = self._tools
+        users = [user for user in self.users() if user != tools.identity.user]
+        random.shuffle(users)
+        envelope = api.EnvelopeContent(api.EnvelopeKind.REQUEST, request=content)
+        suites = (self.group.context.cipher_suite,)
+        for user in users[:_ASKED]:
+            claim = api.Claim(api.DeliveryVersion.COTERIE1, user.encode(), suites)
+            try:
+                claimed = await tools.inboxes.claim(claim)
+            except Refused:
+                continue
+            for package in claimed.packages:
+                sealed = seal_envelope(
+                    read_key_package(package.key_package), package.ticket, envelope
+                )
+                await tools.inboxes.post_envelope(sealed)
+
+    def take_request(self, step: Step, request: api.RequestContent) -> bool:
+        """Notes a request that came by the inbox; False where it is not for this group (D-INB-10)."""
+        if not self.is_active or request.kind != api.RequestKind.RETURN:
+            return False
+        replaced = self._returning(self.line, request)
+        if replaced is None:
+            return False
+        claimed = ClaimedPackage(request.key_package, request.ticket)
+        step.add_intent(self.id, Intent(IntentKind.READD, replaced.encode(), (claimed,)))
+        return True
+
+    async def _read_box(self) -> None:
+        """Reads what was asked in the boxes of this epoch and of those before, and answers it (D-BOX-3, D-BOX-7)."""
+        if not self.is_active:
+            return
+        line, vault = self.line, self._tools.vault
+        cursor = vault.box_cursor(self.id)
+        result = await self._tools.delivery.read_box(
+            api.ReadBox(line.binding.log_id, line.state.epoch, bytes(line.keys.read_token), cursor)
+        )
+        if not result.items:
+            return
+        boxes = {line.state.epoch: bytes(line.keys.box_seed), **vault.boxes(self.id)}
+        with vault.step() as step:
+            for item in result.items:
+                request = open_request(line, boxes.get(item.epoch), item)
+                if request is None or request.kind != api.RequestKind.RETURN:
+                    self._tools.count("requests passed over")
+                    continue
+                replaced = self._returning(line, request)
+                if replaced is None:
+                    self._tools.count("requests passed over")
+                    continue
+                claimed = ClaimedPackage(request.key_package, request.ticket)
+                step.add_intent(self.id, Intent(IntentKind.READD, replaced.encode(), (claimed,)))
+            step.set_box_cursor(self.id, result.next_number)
+
+    def _returning(self, line: Line, request: api.RequestContent) -> api.Replaced | None:
+        """The leaf that makes room for who asks; None where it is not its client's, or the request is an old one."""
+        replaced = request.replaced
+        authenticator = self._tools.config.authenticator
+        try:
+            package = read_key_package(request.key_package)
+            package.validate(line.group.suite, authenticator, now=self._tools.clock())
+            client = authenticator.client_id(package.leaf_node.credential)
+        except CoterieError:
+            return None
+        found = self._leaf_of(line, client, None if replaced is None else replaced.leaf_index)
+        if replaced is None or found is None or found == line.group.own_leaf:
+            return None
+        present = api.sha256(line.group.member(found).node.encode())
+        if replaced.leaf_node_hash != present:
+            # A copy that fell behind names the leaf it remembers; it must be one, and the package newer than today's.
+            since, former = self._tools.vault.former_leaves(self.id, client)
+            lifetime = package.leaf_node.lifetime
+            made = 0 if lifetime is None else lifetime.not_before + _BACKDATED
+            if replaced.leaf_node_hash not in former or made <= since:
+                return None
+        return api.Replaced(found, present)
+
+    def _leaf_of(self, line: Line, client: bytes, likely: int | None) -> int | None:
+        """The leaf of a client, which is looked for where it is likely to be first."""
+        client_id = self._tools.config.authenticator.client_id
+        leaf = None if likely is None else line.group.tree.leaf(likely)
+        if likely is not None and leaf is not None and client_id(leaf.credential) == client:
+            return likely
+        members = line.group.tree.members()
+        return next((int(n) for n, node in members if client_id(node.credential) == client), None)
