@@ -100,7 +100,9 @@ class AuthenticationClient:
         return _decode(answer, await self._call("POST", operation.value, signed.encode()))
 
     async def _call(self, method: str, path: str, body: bytes | None) -> bytes:
-        headers = {} if body is None else {"Content-Type": as_api.MEDIA_TYPE}
+        headers = {"Accept-Encoding": "identity"}
+        if body is not None:
+            headers["Content-Type"] = as_api.MEDIA_TYPE
         url = f"{self._base}/v{as_api.VERSION}/{path}"
         try:
             async with self._http.stream(method, url, content=body, headers=headers) as response:
@@ -114,6 +116,9 @@ class AuthenticationClient:
 
 
 async def _read(response: httpx.Response) -> bytes:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        msg = "the Authentication Service's answer is compressed, which was not asked for"
+        raise ServiceError(msg)
     body = bytearray()
     async for part in response.aiter_bytes():
         body += part

@@ -81,24 +81,30 @@ class HTTPCarrier:
             verify=verify,
             timeout=timeout,
             trust_env=False,
-            headers={"Content-Type": api.MEDIA_TYPE, api.VERSION_HEADER: _VERSIONS},
+            headers={
+                "Accept-Encoding": "identity",
+                "Content-Type": api.MEDIA_TYPE,
+                api.VERSION_HEADER: _VERSIONS,
+            },
         )
 
     async def call(self, path: str, request: Struct, answer: type[T]) -> T:
         """See Carrier."""
-        try:
-            response = await self._client.post(self._base + path, content=request.encode())
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from error
-        return _answer(response, answer)
+        return await self._ask("POST", path, answer, request.encode())
 
     async def info(self) -> api.ServiceInfo:
         """See Carrier."""
+        return await self._ask("GET", "service", api.ServiceInfo)
+
+    async def _ask(
+        self, method: str, path: str, answer: type[T], content: bytes | None = None
+    ) -> T:
         try:
-            response = await self._client.get(self._base + "service")
+            async with self._client.stream(method, self._base + path, content=content) as response:
+                body = await read_bounded(response)
         except httpx.HTTPError as error:
             raise _unreachable(error) from error
-        return _answer(response, api.ServiceInfo)
+        return _answer(response, body, answer)
 
     async def connect(self) -> HTTPConnection:
         """See Carrier."""
@@ -129,7 +135,22 @@ def _unreachable(error: Exception) -> ServiceError:
     )
 
 
-def _answer(response: httpx.Response, answer: type[T]) -> T:
+async def read_bounded(response: httpx.Response) -> bytes:
+    """The body of an answer; raises `ServiceError` above `MAX_ANSWER` bytes, or if it is compressed.
+
+    A compressed one, which nobody asked for, could become a thousand times as long.
+    """
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise ServiceError("the service's answer is compressed, which was not asked for")
+    body = bytearray()
+    async for part in response.aiter_bytes():
+        body += part
+        if len(body) > MAX_ANSWER:
+            raise ServiceError(f"the service's answer is longer than {MAX_ANSWER} bytes")
+    return bytes(body)
+
+
+def _answer(response: httpx.Response, body: bytes, answer: type[T]) -> T:
     if response.headers.get("content-type") != api.MEDIA_TYPE:
         raise ServiceError(
             f"status {response.status_code} with a body that is not of this protocol: "
@@ -138,8 +159,8 @@ def _answer(response: httpx.Response, answer: type[T]) -> T:
         )
     try:
         if response.is_success:
-            return answer.decode(response.content)
-        failure = api.Failure.decode(response.content)
+            return answer.decode(body)
+        failure = api.Failure.decode(body)
     except DecodeError as error:
         raise ServiceError(f"the service's answer is malformed: {error}") from error
     raise Refused.of(failure)
