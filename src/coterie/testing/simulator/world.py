@@ -16,7 +16,18 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from coterie.client import box, client, content, conversation, line, making, reading
+from coterie.client import (
+    box,
+    client,
+    content,
+    conversation,
+    creating,
+    line,
+    making,
+    place,
+    reading,
+    returning,
+)
 from coterie.client import identity as client_identity
 from coterie.client.content import WhoMay
 from coterie.client.intents import Intent, IntentKind
@@ -123,9 +134,9 @@ class World:
         entropy = SimpleNamespace(token_bytes=self.randomness)
         waiting = SimpleNamespace(sleep=_sleep, Lock=asyncio.Lock)
         with ExitStack() as stack:
-            for module in (box, client, content, conversation, line, client_identity):
+            for module in (box, client, content, creating, line, returning, client_identity):
                 stack.enter_context(mock.patch.object(module, "secrets", entropy))
-            for module in (conversation, making, reading):
+            for module in (conversation, making, place, reading, returning):
                 stack.enter_context(mock.patch.object(module, "asyncio", waiting, create=True))
                 stack.enter_context(mock.patch.object(module, "random", self.random, create=True))
             stack.enter_context(mock.patch.object(client, "STOCK", 2))
