@@ -43,7 +43,7 @@ from coterie.interop.runner.playing import (
 )
 from coterie.interop.runner.scenarios import SCENARIOS, propose
 from coterie.interop.runner.transcript import Replay, Transcript, read_transcript
-from coterie.interop.runner.verdicts import verdicts
+from coterie.interop.runner.verdicts import verdict_of, verdicts
 from coterie.interop.runner.world import WAYS, DifferenceError, Way, World, agree, described
 from coterie.interop.server import start
 from coterie.mls.tls import JSON
@@ -360,6 +360,13 @@ def test_a_failed_cell_is_on_the_page_with_its_words_unless_there_is_a_verdict(
     assert matrix.failures == 1
     assert "boom / &lt;x>" in document(matrix)
     assert "**FAILED** 1" in document(matrix)
+
+
+def test_a_verdict_for_histories_does_not_excuse_a_scenario() -> None:
+    (only,) = [each for each in verdicts() if each.histories_only]
+    assert verdict_of(only.peer, only.call, only.words) is None
+    assert verdict_of(only.peer, only.call, only.words, history=True) is only
+    assert verdict_of("coterie", only.call, only.words, history=True) is None
 
 
 def test_another_file_is_no_matrix(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ class History:
         try:
             self._steps[name][1]()
         except RefusalError as error:
-            if error.lacking or verdict_of(error.peer, error.call, error.words):
+            known = verdict_of(error.peer, error.call, error.words, history=True)
+            if error.lacking or known:
                 self.lacked[error.peer, error.call] += 1
                 return False
             raise self._failed(number, name, error) from error

@@ -20,6 +20,8 @@ class Verdict:
     when: str
     section: str
     verdict: str
+    histories_only: bool = False
+    """Whether only random histories get past it: in a scenario the words could be a fault of others."""
     avoided: bool = False
     """Whether random histories do not make the call: a wrong answer could not be told from a fault of others."""
 
@@ -31,10 +33,11 @@ def verdicts() -> tuple[Verdict, ...]:
         return tuple(Verdict(**entry) for entry in tomllib.load(file).get("verdict", []))
 
 
-def verdict_of(peer: str, call: str, words: str) -> Verdict | None:
-    """The verdict on a refusal, if there is one."""
+def verdict_of(peer: str, call: str, words: str, *, history: bool = False) -> Verdict | None:
+    """The verdict on a refusal in a scenario or a history, if there is one."""
     for each in verdicts():
-        if (each.peer, each.call) == (peer, call) and each.words in words:
+        fits = (each.peer, each.call) == (peer, call) and each.words in words
+        if fits and (history or not each.histories_only):
             return each
     return None
 
