@@ -61,7 +61,7 @@ def _others() -> list[type[Struct]]:
 def test_a_struct_of_a_service_decodes_or_is_refused(cls: type[Struct]) -> None:
     valid = structs(cls).map(lambda made: made.encode()).flatmap(mutated)
 
-    @settings(max_examples=EXAMPLES)
+    @settings(max_examples=max(EXAMPLES // 3, 1))
     @given(valid | st.binary(max_size=100))
     def run(data: bytes) -> None:
         with suppress(DecodeError):
@@ -143,7 +143,7 @@ def test_the_saved_group_has_every_kind_of_entry() -> None:
     assert kinds == {b"g", b"n", b"i", b"s", b"e", b"k", b"p", b"u", b"o", b"c"}
 
 
-@settings(max_examples=15 * EXAMPLES)
+@settings(max_examples=10 * EXAMPLES)
 @given(st.data())
 def test_a_saved_group_with_a_damaged_entry_loads_or_is_a_storage_error(
     data: st.DataObject,
