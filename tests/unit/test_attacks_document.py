@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
+
+from coterie.mls.rules import Rule
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "attacks.md"
@@ -36,3 +39,26 @@ def test_every_test_of_a_hostile_service_is_in_the_document() -> None:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
     assert tests == {function for named, function in _named() if named == file}
+
+
+def _figure(row: str) -> list[int]:
+    """The numbers in the second column of a row of the table of figures."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    found = re.search(rf"^\| {re.escape(row)}[^|]*\|([^|]*)\|", text, re.MULTILINE)
+    assert found is not None, row
+    return [int(number) for number in re.findall(r"\d+", found[1])]
+
+
+def test_the_figures_of_the_document_are_those_of_the_repository() -> None:
+    assert _figure("rules that a receiver enforces") == [len(Rule)]
+    vectors = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((ROOT / "vectors" / "negative").glob("*.json"))
+    ]
+    violations = sum(len(case["violations"]) for file in vectors for case in file)
+    assert _figure("negative vectors") == [violations]
+    bounds = (ROOT / "docs" / "bounds.md").read_text(encoding="utf-8")
+    rows = [line for line in bounds.splitlines() if line.startswith("| ")]
+    assert _figure("bounds on what a peer steers") == [len(rows) - bounds.count("| What is ")]
+    corpora = [path for path in (ROOT / "fuzz" / "corpus").iterdir() if path.is_dir()]
+    assert _figure("fuzz targets") == [len(corpora)]
