@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,6 +85,8 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options
     Example: coterie interop run --histories 20 --json build/interop.json -o docs/interop.md
     """
     _needs_grpc()
+    # The peers' servers are ended on the way out, so being ended must be a way out.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     from coterie.interop.runner.matrix import Matrix
     from coterie.interop.runner.peers import OURSELVES, built, peers_folder
     from coterie.interop.runner.playing import Plan, all_started, history_jobs, jobs
