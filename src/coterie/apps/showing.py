@@ -5,8 +5,11 @@ from __future__ import annotations
 import unicodedata
 from datetime import UTC, datetime
 
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_INVISIBLE = frozenset("\u00ad\u034f\u200b\u200c\u2060\u2061\u2062\u2063\u2064\ufeff")
+_ACTING = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+"""The categories of what acts on the terminal or cannot be seen: controls, formats (the bidirectional ones among them),
+surrogates, private use, line and paragraph separators."""
+_JOINER = "\u200d"
+"""Joins emoji to one; it hides nothing."""
 
 
 def visible(text: str, *, lines: bool = False) -> str:
@@ -18,9 +21,7 @@ def visible(text: str, *, lines: bool = False) -> str:
     for char in text:
         if lines and char in "\n\t":
             out.append(char)
-        elif (
-            char in _BIDI or char in _INVISIBLE or unicodedata.category(char) in {"Cc", "Cs", "Co"}
-        ):
+        elif char != _JOINER and unicodedata.category(char) in _ACTING:
             out.append(f"⟨U+{ord(char):04X}⟩")
         else:
             out.append(char)
