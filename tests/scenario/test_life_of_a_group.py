@@ -137,6 +137,22 @@ def test_a_group_id_that_the_client_has_already_is_refused() -> None:
     assert Group.join(welcome, bundle, bob.config).epoch == 1
 
 
+def test_a_group_cannot_be_made_with_an_id_that_the_client_has_already() -> None:
+    alice = Circle("alice").person("another alice")
+    with pytest.raises(StateError) as caught:
+        Group.create(
+            b"the circle",
+            alice.suite,
+            alice.key,
+            alice.credential,
+            alice.capabilities(),
+            alice.config,
+            lifetime=alice.lifetime,
+            groups=frozenset({b"the circle"}),
+        )
+    assert caught.value.rule == Rule.GROUP_ID_UNIQUE
+
+
 def test_adding_needs_the_time_and_a_lifetime_that_covers_it() -> None:
     circle = Circle("alice")
     add = Proposal.of(Add(circle.person("bob").bundle().key_package))

@@ -102,7 +102,7 @@ class Group(Membership):
     # -- beginning
 
     @classmethod
-    def create(
+    def create(  # noqa: PLR0913 - what a new group says of itself, by name
         cls,
         group_id: bytes,
         suite: Suite,
@@ -113,12 +113,15 @@ class Group(Membership):
         *,
         lifetime: Lifetime,
         extensions: Iterable[Extension] = (),
+        groups: frozenset[bytes] = frozenset(),
     ) -> Self:
         """A new group with this client as its only member, in epoch 0 (§11).
 
-        `lifetime` is that of the creator's first leaf, `extensions` are those of the GroupContext. Raises
-        `RuleViolation` where the capabilities do not cover the extensions.
+        `lifetime` is that of the creator's first leaf, `extensions` are those of the GroupContext, `groups` the ids of
+        the groups that this client is in. Raises `RuleViolation` where the capabilities do not cover the extensions,
+        `StateError` where the client has a group with this id.
         """
+        check_group_id(group_id, groups)
         leaf = NewLeaf.first(signature_key, credential, capabilities, config)
         entered = create_first_epoch(suite, group_id, leaf, tuple(extensions), lifetime, config)
         return cls._enter(entered, config)
