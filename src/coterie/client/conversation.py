@@ -15,6 +15,7 @@ from coterie.client import events
 from coterie.client.intents import COMMITS, Intent, IntentKind
 from coterie.client.place import END_WAIT
 from coterie.client.returning import Returning
+from coterie.client.scheduling import own_turn
 from coterie.errors import CoterieError, RuleViolation, ServiceError, StateError, VerificationError
 from coterie.mls.proposal import Remove
 from coterie.transport import api
@@ -85,19 +86,22 @@ class Conversation(Returning):
         return True
 
     def _must_commit_pending(self) -> bool:
-        """Whether it is this member's turn to commit what waits: the lower the leaf, the earlier."""
+        """Whether it is this member's turn to commit what waits (`scheduling`)."""
         if self._proposals_since is None or not self.group.pending_proposals:
             return False
-        own = self.group.own_leaf
         leaving = {
             entry.proposal.content.removed
             for entry in self.group.pending_proposals
             if isinstance(entry.proposal.content, Remove)
         }
-        if own in leaving:
-            return False
-        rank = sum(1 for leaf, _ in self.group.tree.members() if leaf < own and leaf not in leaving)
-        return self._tools.clock() - self._proposals_since >= 2 * min(rank, 15)
+        return own_turn(
+            self.group.tree,
+            self.group.own_leaf,
+            self._proposals_since,
+            self._tools.clock(),
+            epoch=self.epoch,
+            leaving=leaving,
+        )
 
     async def _do(self, intent_id: int, intent: Intent) -> None:
         try:

@@ -58,13 +58,14 @@ class Place:
         self._line: Line | None = None
         self._lock = asyncio.Lock()
         self._proposals_since: int | None = None
+        self._epoch_since = tools.clock()
         self._ends_at: int | None = None
         self._end_wait = END_WAIT
 
     def enter(self, line: Line) -> None:
         """Takes the place in the log that a Welcome gave; the caller stores it."""
         self._line = line
-        self._proposals_since = None
+        self._proposals_since, self._epoch_since = None, self._tools.clock()
 
     @property
     def line(self) -> Line:

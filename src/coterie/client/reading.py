@@ -23,6 +23,7 @@ from coterie.client.line import (
     Void,
 )
 from coterie.client.making import Making
+from coterie.client.scheduling import own_turn_to_fill
 from coterie.client.vault import Step
 from coterie.errors import CoterieError, ServiceError, VerificationError
 from coterie.mls.group import StagedCommit
@@ -247,8 +248,10 @@ class Reading(Making):
         return []
 
     def _act_on_commit(self, step: Step, line: Line, outcome: Committed) -> list[events.Event]:
-        commit = outcome.commit
-        self._proposals_since = None
+        commit, now = outcome.commit, self._tools.clock()
+        self._proposals_since, self._epoch_since = None, now
+        if outcome.own:
+            step.set_next_renewal(self.id, _next_renewal(now))
         for intent_id, intent in step.intents(self.id):
             if outcome.own and intent.kind in COMMITS and intent.sealed is not None:
                 self._plan_welcomes(step, line, intent, outcome)
@@ -289,17 +292,28 @@ class Reading(Making):
         return told
 
     def _plan_renewal(self) -> None:
-        """Replaces this device's keys some hours after it joined, and then about once a week."""
+        """Replaces this device's keys some hours after it joined, and then about once a week.
+
+        Earlier where its Commit makes those of many others cheaper, and it is this member's turn (`scheduling`).
+        """
         if not self.is_active:
             return
         now, due = self._tools.clock(), self._tools.vault.next_renewal(self.id)
         joined = self._tools.vault.conversation(self.id).joined_at
-        if due is None:
-            due = joined + random.randint(HOUR, 24 * HOUR)  # noqa: S311 - a time, not a secret
-        elif now >= due:
+        fill = own_turn_to_fill(
+            self.group.tree, self.group.own_leaf, self._epoch_since, now, epoch=self.epoch
+        )
+        if fill or (due is not None and now >= due):
             self.want(Intent(IntentKind.RENEW, b""))
-            due = now + random.randint(6 * 24 * HOUR, 8 * 24 * HOUR)  # noqa: S311 - a time
+            due = _next_renewal(now)
+        elif due is None:
+            due = joined + random.randint(HOUR, 24 * HOUR)  # noqa: S311 - a time, not a secret
         else:
             return
         with self._tools.vault.step() as step:
             step.set_next_renewal(self.id, due)
+
+
+def _next_renewal(now: int) -> int:
+    """When keys are replaced that were replaced now."""
+    return now + random.randint(6 * 24 * HOUR, 8 * 24 * HOUR)  # noqa: S311 - a time, not a secret
