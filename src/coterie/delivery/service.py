@@ -25,6 +25,7 @@ from coterie.delivery.limits import Clock, Limiter, Requester
 from coterie.delivery.logs import Logs
 from coterie.delivery.metrics import Metrics
 from coterie.delivery.settings import Settings
+from coterie.delivery.signatures import SignatureChecks
 from coterie.delivery.sqlite_ledger import SQLiteLedger
 from coterie.delivery.store import Store
 from coterie.errors import StorageError
@@ -48,6 +49,7 @@ from coterie.transport.api import (
     ReadInboxResult,
     ReadResult,
     ServiceInfo,
+    append_to_be_signed,
 )
 from coterie.transport.refusal import Refused
 
@@ -97,6 +99,8 @@ class DeliveryService:
         self.directory = Directory(self.settings, limiter, identify, clock)
         self._ledger = SQLiteLedger(places.logs, **options)
         self._store = Store(places.directory, DIRECTORY_SCHEMA, **options)
+        self._signatures = SignatureChecks()
+        self._under_way = 0
         self.hub = Hub()
         self.metrics = Metrics()
         self._sweeper: asyncio.Task[None] | None = None
@@ -137,6 +141,7 @@ class DeliveryService:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeper
             self._sweeper = None
+        await self._signatures.close()
         await self._ledger.close()
         await self._store.close()
 
@@ -194,10 +199,21 @@ class DeliveryService:
             ) from error
 
     async def _append(self, request: Append, requester: Requester) -> Struct:
-        only_message = request.entry.header.kind is EntryKind.MESSAGE
-        accepted = await self._ledger.write(
-            lambda tx: self.logs.append(tx, request, requester), raises_first=only_message
-        )
+        header = request.entry.header
+        only_message = header.kind is EntryKind.MESSAGE
+        content = append_to_be_signed(request.entry.hash())
+        self._under_way += 1
+        try:
+            checked = await self._signatures.check(
+                header.epoch, request.signature, content, under_way=self._under_way
+            )
+            accepted = await self._ledger.write(
+                lambda tx: self.logs.append(tx, request, requester, checked),
+                raises_first=only_message,
+            )
+        finally:
+            self._under_way -= 1
+        self._signatures.learn(header.epoch, accepted.append_key)
         if accepted.stored is not None:
             self.hub.entry(accepted.stored, accepted.state)
         return accepted.answer
@@ -276,6 +292,7 @@ class DeliveryService:
         """What the metrics show besides counters."""
         return {
             "subscriptions": self.hub.subscriptions,
+            "signature_process_failures": self._signatures.failures,
             "log_writes_waiting": self._ledger.store.depth,
             "directory_writes_waiting": self._store.depth,
         }
