@@ -7,21 +7,51 @@ import secrets
 from coterie.client.identity import Package
 from coterie.client.line import Line
 from coterie.errors import DecodeError, DecryptionError, StateError, VerificationError
+from coterie.mls.crypto import suite_of
 from coterie.mls.framing import MLSMessage
+from coterie.mls.key_package import KeyPackage
 from coterie.transport import api
 
 _SIZES = (4096, 8192, 16384)
 _TAG = 16
 
 
-def return_content(line: Line, package: Package, ticket: bytes) -> api.RequestContent:
+def return_content(line: Line, package: Package, ticket: bytes, now: int) -> api.RequestContent:
     """What a member says to be added again in the place of its leaf (D-BOX-7)."""
     leaf = line.group.member(line.group.own_leaf)
-    return api.RequestContent(
-        api.RequestKind.RETURN,
-        MLSMessage.of(package.bundle.key_package).encode(),
-        ticket,
-        api.Replaced(leaf.leaf, api.sha256(leaf.node.encode())),
+    replaced = api.Replaced(leaf.leaf, api.sha256(leaf.node.encode()))
+    return signed_request(
+        package,
+        api.RequestTBS(
+            line.binding.log_id,
+            api.RequestKind.RETURN,
+            MLSMessage.of(package.bundle.key_package).encode(),
+            ticket,
+            now,
+            replaced,
+        ),
+    )
+
+
+def signed_request(package: Package, tbs: api.RequestTBS) -> api.RequestContent:
+    """A request with the signature of who made its key package (D-BOX-10)."""
+    suite = suite_of(package.bundle.key_package.cipher_suite)
+    label = api.REQUEST_LABEL.decode()
+    key = package.bundle.signature_key
+    return api.RequestContent(tbs, suite.sign_with_label(key, label, tbs.encode()))
+
+
+def check_request(content: api.RequestContent, package: KeyPackage, log_id: bytes) -> None:
+    """Raises `VerificationError` unless who made the key package asks, and for this log (D-BOX-10)."""
+    if content.tbs.log_id != log_id:
+        msg = "a request for another group"
+        raise VerificationError(msg, rule="D-BOX-10")
+    suite_of(package.cipher_suite).verify_with_label(
+        package.leaf_node.signature_key,
+        api.REQUEST_LABEL.decode(),
+        content.tbs.encode(),
+        content.signature,
+        rule="D-BOX-10",
     )
 
 

@@ -490,6 +490,8 @@ class Client:
         result = await self._inboxes.read_inbox(
             api.ReadInbox(stored.inbox_id, bytes(stored.inbox_token), cursor)
         )
+        if result.items:
+            await self._read_logs()
         for item in result.items:
             self._take_envelope(item)
         if result.items:
@@ -498,6 +500,12 @@ class Client:
                 api.AckInbox(stored.inbox_id, bytes(stored.inbox_token), last)
             )
             await self.publish()
+
+    async def _read_logs(self) -> None:
+        """Reads what the logs have: a Commit that adds this device again comes before its Welcome (D-BOX-11)."""
+        for conversation in self._conversations.values():
+            with suppress(ServiceError):
+                await conversation.catch_up()
 
     def _take_envelope(self, item: api.InboxItem) -> None:
         """Joins what an envelope invites to; one that means nothing is passed over, and counted."""

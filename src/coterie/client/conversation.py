@@ -43,6 +43,15 @@ class Conversation(Returning):
                 self._line = None
                 raise
 
+    async def catch_up(self) -> None:
+        """Reads the log to its end and sends nothing but corrections; raises `ServiceError` as `sync` does."""
+        async with self._lock:
+            try:
+                await self._catch_up()
+            except BaseException:
+                self._line = None
+                raise
+
     async def _carry_out(self) -> None:
         """Intents in order; the epoch may change under each of them, then it is done again."""
         attempts = 0

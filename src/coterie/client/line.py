@@ -119,6 +119,8 @@ class Stuck:
 
     number: int
     why: str
+    added_again: bool = False
+    """Whether the Commit does that: its Welcome is on the way (D-BOX-11)."""
 
 
 Outcome = Sent | Data | Proposed | Committed | Void | Stuck
@@ -441,6 +443,9 @@ class Line:
         staged = commit.next
         correct = None
         if staged is None:
+            key = self.group.member(self.group.own_leaf).node.signature_key
+            if any(member.node.signature_key == key for member in commit.added):
+                return Stuck(receipt.number, "this device was added again", added_again=True)
             self.group.adopt(commit)
             return Committed(commit, own, None)
         bundle = _bundle_of(entry)

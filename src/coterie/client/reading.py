@@ -28,7 +28,6 @@ from coterie.client.vault import Step
 from coterie.errors import CoterieError, ServiceError, VerificationError
 from coterie.mls.group import StagedCommit
 from coterie.mls.proposal import GroupContextExtensions
-from coterie.mls.ratchet_tree import RatchetTree
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -140,10 +139,9 @@ class Reading(Making):
         told: list[events.Event] = []
         try:
             with tools.vault.step() as step:
-                tree = line.group.tree
                 outcome = line.take(stored, now=tools.clock())
                 if isinstance(outcome, Committed):
-                    self._note_leaves(step, tree, outcome.commit)
+                    self._note_leaves(step, outcome.commit)
                 told = self._act(step, line, outcome)
                 if self._ended(outcome):
                     step.end(self.id, line)
@@ -182,27 +180,27 @@ class Reading(Making):
             case Committed():
                 told = self._act_on_commit(step, line, outcome)
             case Stuck():
-                step.set_status(self.id, "stuck", outcome.why)
-                what = f"a Commit could not be followed: {outcome.why}"
-                told = [events.Problem(self.id, what, "this device asks to be added again")]
+                told = self._act_on_stuck(step, outcome)
             case Void():
                 told = self._act_on_void(outcome)
         return told
 
-    def _note_leaves(self, step: Step, before: RatchetTree, commit: StagedCommit) -> None:
-        """Remembers the leaf nodes that a Commit replaced, so that a restored copy can name one (D-BOX-7)."""
+    def _act_on_stuck(self, step: Step, outcome: Stuck) -> list[events.Event]:
+        step.set_status(self.id, "stuck", outcome.why)
+        if outcome.added_again:
+            # The Welcome is on its way; without one this device asks in a day (D-BOX-11).
+            step.set_requested(self.id, b"", self._tools.clock())
+            return []
+        what = f"a Commit could not be followed: {outcome.why}"
+        return [events.Problem(self.id, what, "this device asks to be added again")]
+
+    def _note_leaves(self, step: Step, commit: StagedCommit) -> None:
+        """Remembers since when clients have their leaves: what they asked for before is old (D-BOX-7)."""
         client_id, now = self._tools.config.authenticator.client_id, self._tools.clock()
-        back = {client_id(member.credential) for member in commit.added}
-        replaced = [m.node for m in commit.removed if client_id(m.credential) in back]
         for member in commit.removed:
-            if client_id(member.credential) not in back:
-                step.forget_former_leaves(self.id, client_id(member.credential))
-        old = before.leaf(commit.committer.leaf)
-        if old is not None and old != commit.committer.node:
-            replaced.append(old)
-        for node in replaced:
-            client = client_id(node.credential)
-            step.add_former_leaf(self.id, client, api.sha256(node.encode()), now)
+            step.forget_leaf(self.id, client_id(member.credential))
+        for member in (commit.committer, *commit.updated, *commit.added):
+            step.set_leaf_since(self.id, client_id(member.credential), now)
 
     def _act_on_void(self, outcome: Void) -> list[events.Event]:
         self._tools.count("void entries")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 
-from coterie.client.box import open_request, return_content, return_request
+from coterie.client.box import check_request, open_request, return_content, return_request
 from coterie.client.identity import read_key_package, seal_envelope
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
 from coterie.client.line import (
@@ -19,8 +19,8 @@ from coterie.transport.refusal import Refused
 
 ASK_AGAIN = 24 * 3600
 """Seconds after which a device that asked to be added again asks once more (D-BOX-8)."""
-_BACKDATED = 3600
-"""By how many seconds a key package's lifetime begins before it was made."""
+_AHEAD = 3600
+"""By how many seconds the clock of who asks may be ahead of one's own (D-BOX-7)."""
 _ASKED = 3
 """In how many inboxes a device asks to be added again, at a time."""
 
@@ -48,7 +48,7 @@ class Returning(Reading):
                 (api.sha256(ticket),),
             )
         )
-        content = return_content(line, package, ticket)
+        content = return_content(line, package, ticket, tools.clock())
         reached = False
         try:
             await tools.delivery.post_request(return_request(line, content))
@@ -82,12 +82,16 @@ class Returning(Reading):
 
     def take_request(self, step: Step, request: api.RequestContent) -> bool:
         """Notes a request that came by the inbox; False where it is not for this group (D-INB-10)."""
-        if not self.is_active or request.kind != api.RequestKind.RETURN:
+        if not self.is_active:
             return False
-        replaced = self._returning(self.line, request)
-        if replaced is None:
+        return self._answer(step, self.line, request)
+
+    def _answer(self, step: Step, line: Line, request: api.RequestContent | None) -> bool:
+        """Notes that a client is to be added again; False where the request is none that is answered."""
+        replaced = None if request is None else self._returning(line, request)
+        if request is None or replaced is None:
             return False
-        claimed = ClaimedPackage(request.key_package, request.ticket)
+        claimed = ClaimedPackage(request.tbs.key_package, request.tbs.ticket)
         step.add_intent(self.id, Intent(IntentKind.READD, replaced.encode(), (claimed,)))
         return True
 
@@ -106,24 +110,18 @@ class Returning(Reading):
         with vault.step() as step:
             for item in result.items:
                 request = open_request(line, boxes.get(item.epoch), item)
-                if request is None or request.kind != api.RequestKind.RETURN:
+                if not self._answer(step, line, request):
                     self._tools.count("requests passed over")
-                    continue
-                replaced = self._returning(line, request)
-                if replaced is None:
-                    self._tools.count("requests passed over")
-                    continue
-                claimed = ClaimedPackage(request.key_package, request.ticket)
-                step.add_intent(self.id, Intent(IntentKind.READD, replaced.encode(), (claimed,)))
             step.set_box_cursor(self.id, result.next_number)
 
     def _returning(self, line: Line, request: api.RequestContent) -> api.Replaced | None:
         """The leaf that makes room for who asks; None where it is not its client's, or the request is an old one."""
-        replaced = request.replaced
+        replaced, now = request.tbs.replaced, self._tools.clock()
         authenticator = self._tools.config.authenticator
         try:
-            package = read_key_package(request.key_package)
-            package.validate(line.group.suite, authenticator, now=self._tools.clock())
+            package = read_key_package(request.tbs.key_package)
+            package.validate(line.group.suite, authenticator, now=now)
+            check_request(request, package, line.binding.log_id)
             client = authenticator.client_id(package.leaf_node.credential)
         except CoterieError:
             return None
@@ -132,11 +130,9 @@ class Returning(Reading):
             return None
         present = api.sha256(line.group.member(found).node.encode())
         if replaced.leaf_node_hash != present:
-            # A copy that fell behind names the leaf it remembers; it must be one, and the package newer than today's.
-            since, former = self._tools.vault.former_leaves(self.id, client)
-            lifetime = package.leaf_node.lifetime
-            made = 0 if lifetime is None else lifetime.not_before + _BACKDATED
-            if replaced.leaf_node_hash not in former or made <= since:
+            # A copy that fell behind names the leaf it remembers; a request from before today's leaf is an old one.
+            since = self._tools.vault.leaf_since(self.id, client)
+            if not since < request.tbs.requested_at <= now + _AHEAD:
                 return None
         return api.Replaced(found, present)
 

@@ -29,8 +29,6 @@ _EVIDENCE = "evidence"
 _BOX_CURSOR = b"box-cursor/"
 _REQUESTED = b"requested/"
 _LEAVES = b"leaves/"
-_HASH = 32
-_FORMER_LEAVES = 16
 _REVOCATIONS = b"revocations"
 _RENEWAL = b"renewal/"
 _READ = b"read/"
@@ -116,13 +114,11 @@ class Step:
         """Keeps two receipts that contradict each other, one after the other."""
         self._tx.put(_EVIDENCE, conversation.encode(), receipts, secret=False)
 
-    def add_former_leaf(self, conversation: str, client: bytes, node_hash: bytes, now: int) -> None:
-        """Notes that a client's leaf node was replaced: by its hash, and when (D-BOX-7)."""
-        _, hashes = _former_leaves(self._tx, conversation, client)
-        value = b"%d " % now + b"".join([*hashes, node_hash][-_FORMER_LEAVES:])
-        self._tx.put(_CLIENT, _leaf_key(conversation, client), value, secret=False)
+    def set_leaf_since(self, conversation: str, client: bytes, now: int) -> None:
+        """Notes that a client has its leaf node since now (D-BOX-7)."""
+        self._tx.put(_CLIENT, _leaf_key(conversation, client), b"%d" % now, secret=False)
 
-    def forget_former_leaves(self, conversation: str, client: bytes) -> None:
+    def forget_leaf(self, conversation: str, client: bytes) -> None:
         """The client is out."""
         self._tx.delete(_CLIENT, _leaf_key(conversation, client))
 
@@ -224,14 +220,6 @@ def _leaf_key(conversation: str, client: bytes) -> bytes:
     return _LEAVES + conversation.encode() + b"/" + api.sha256(client)
 
 
-def _former_leaves(view: View, conversation: str, client: bytes) -> tuple[int, list[bytes]]:
-    value = view.get(_CLIENT, _leaf_key(conversation, client))
-    if value is None:
-        return 0, []
-    since, _, hashes = value.partition(b" ")
-    return int(since), [hashes[n : n + _HASH] for n in range(0, len(hashes), _HASH)]
-
-
 def _conversation(view: View, conversation: str) -> StoredConversation:
     value = view.get(_CONVERSATIONS, conversation.encode())
     if value is None:
@@ -311,9 +299,11 @@ class Vault:
         """From where the boxes are to be read."""
         return int(self._view.get(_CLIENT, _BOX_CURSOR + conversation.encode()) or 0)
 
-    def former_leaves(self, conversation: str, client: bytes) -> tuple[int, list[bytes]]:
-        """When a client's leaf node was last replaced as far as is known, and the hashes of those it had before."""
-        return _former_leaves(self._view, conversation, client)
+    def leaf_since(self, conversation: str, client: bytes) -> int:
+        """Since when a client has its leaf node, as far as is known: since this device joined at the latest."""
+        value = self._view.get(_CLIENT, _leaf_key(conversation, client))
+        joined = self.conversation(conversation).joined_at
+        return joined if value is None else max(joined, int(value))
 
     def requested_at(self, conversation: str) -> int | None:
         """When this device asked to be added again, None where it did not."""

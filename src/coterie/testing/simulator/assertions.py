@@ -25,6 +25,11 @@ class Broken(AssertionError):
     def __init__(self, name: str, what: str) -> None:
         super().__init__(f"{name}: {what}")
         self.name = name
+        self.what = what
+
+    def __reduce__(self) -> tuple[type[Broken], tuple[str, str]]:
+        """How it is handed from one process to another."""
+        return Broken, (self.name, self.what)
 
 
 def nobody_forks_without_evidence(world: World) -> None:
@@ -193,6 +198,18 @@ def databases_do_not_join(world: World) -> None:
             raise Broken("databases_do_not_join", what)
 
 
+def nobody_is_moved_unasked(world: World) -> None:
+    """An honest member removes and adds a client at once where it asked, once each time (D-BOX-7, D-BOX-10)."""
+    for (whom, package), commits in world.observer.moved.items():
+        if whom in world.kit.dishonest:
+            continue
+        if package not in world.observer.asked.get(whom, ()):
+            raise Broken("nobody_is_moved_unasked", f"{whom} was added again and did not ask")
+        if len(commits) > 1:
+            what = f"{whom} was added again {len(commits)} times for one request"
+            raise Broken("nobody_is_moved_unasked", what)
+
+
 def nobody_is_locked_out(world: World) -> None:
     """Who is a member can take part again, and all are in one epoch (D-BOX-8, D-BUN-11, D-COR-1).
 
@@ -260,6 +277,7 @@ AT_THE_END: tuple[Callable[[World], None], ...] = (
     the_service_reads_nothing,
     work_per_leaf_is_bounded,
     databases_do_not_join,
+    nobody_is_moved_unasked,
     the_group_moves_on,
     nobody_is_locked_out,
     what_was_wanted_is_done,

@@ -5,6 +5,7 @@ Between its attacks it takes part like everybody else, so that it stays in the g
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from unittest import mock
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from coterie.client import box
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.line import Line, staged_exporter
 from coterie.errors import CoterieError
@@ -51,6 +53,8 @@ class Insider:
     def __init__(self, world: World, label: str) -> None:
         self.world = world
         self.device: Device = world.devices[label]
+        self.requests: dict[bytes, api.RequestContent] = {}
+        """The requests that it read in boxes, by signature."""
         self.attacks: tuple[Callable[[random.Random], None], ...] = (
             self.takes_part,
             self.junk_bundle,
@@ -63,6 +67,8 @@ class Insider:
             self.junk_message,
             self.forged_proposal,
             self.adds_what_expires,
+            self.forges_return,
+            self.replays_return,
         )
 
     def __call__(self, choice: int, rng: random.Random) -> None:
@@ -279,6 +285,57 @@ class Insider:
         )
         pending, access = self.commit(line, [Proposal.of(Add(made.key_package))])
         self.post(self.bundle(line, Forgery(pending.message.encode(), access), rng))
+
+    def forges_return(self, rng: random.Random) -> None:
+        """Asks in another's place to be added again, with a package out of the directory: dropped (D-BOX-10)."""
+        line = self.line()
+        if line is None:
+            return
+        others = [m for m in line.group.members() if m.leaf != line.group.own_leaf]
+        victim = others[rng.randrange(len(others))]
+        user = self.device.identity.user_of_credential(victim.credential)
+        claim = api.Claim(
+            api.DeliveryVersion.COTERIE1, user.encode(), (line.group.context.cipher_suite,)
+        )
+        try:
+            claimed: Any = self.world.ask(self.device.label, "directory/claim", claim)
+        except Refused:
+            return
+        tbs = api.RequestTBS(
+            line.binding.log_id,
+            api.RequestKind.RETURN,
+            claimed.packages[0].key_package,
+            rng.randbytes(32),
+            self.world.clock(),
+            api.Replaced(victim.leaf, api.sha256(victim.node.encode())),
+        )
+        own = box.signed_request(self.device.identity.new_package(self.world.clock()), tbs)
+        self._ask(line, own)
+
+    def replays_return(self, rng: random.Random) -> None:
+        """Asks once more what another asked before: dropped (D-BOX-7)."""
+        line = self.line()
+        if line is None:
+            return
+        vault = self.device.client.vault
+        boxes = {line.state.epoch: bytes(line.keys.box_seed), **vault.boxes(self.world.group_id)}
+        read = api.ReadBox(line.binding.log_id, line.state.epoch, bytes(line.keys.read_token), 0)
+        try:
+            found: Any = self.world.ask(self.device.label, "boxes/read", read, self.device.side)
+        except Refused:
+            return
+        for item in found.items[-20:]:
+            request = box.open_request(line, boxes.get(item.epoch), item)
+            if request is not None:
+                self.requests.setdefault(request.signature, request)
+        if self.requests:
+            asked = list(self.requests.values())
+            self._ask(line, asked[rng.randrange(len(asked))].replace(padding=b""))
+
+    def _ask(self, line: Line, content: api.RequestContent) -> None:
+        post = box.return_request(line, content)
+        with contextlib.suppress(Refused):
+            self.world.ask(self.device.label, "boxes/post", post, self.device.side)
 
     def floods(self, rng: random.Random) -> None:
         """As many bundles as its rate lets through."""

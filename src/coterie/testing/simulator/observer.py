@@ -12,8 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+from coterie.client import box
 from coterie.client.epoch_keys import EpochKeys
+from coterie.client.identity import Package
 from coterie.client.line import Committed, Evidence, Line, Void
+from coterie.mls.framing import MLSMessage
+from coterie.mls.group import StagedCommit
+from coterie.mls.proposal import Add
 from coterie.mls.secret_tree import SecretTree
 from coterie.transport import api
 
@@ -50,6 +55,7 @@ class Removal:
 class Observer:
     """Everything that was recorded."""
 
+    dishonest: frozenset[str] = frozenset()
     adopted: list[Adopted] = field(default_factory=list)
     blamed: list[Blamed] = field(default_factory=list)
     removals: list[Removal] = field(default_factory=list)
@@ -65,6 +71,10 @@ class Observer:
     outcomes: Counter[str] = field(default_factory=Counter)
     accepted: dict[bytes, int] = field(default_factory=dict)
     """The order in which the service accepted entries."""
+    asked: dict[str, set[bytes]] = field(default_factory=dict)
+    """The key packages (by hash) with which each device asked to be added again."""
+    moved: dict[tuple[str, bytes], set[bytes]] = field(default_factory=dict)
+    """The Commits that removed and added a device at once, by the device and the package's hash."""
     forging: bool = False
     """While an adversary makes what it does not store: its own keys are its own business."""
     by_outsiders: set[bytes] = field(default_factory=set)
@@ -85,6 +95,7 @@ class Observer:
                 (Line, "skip_gone", self._skip),
                 (EpochKeys, "append", self._append),
                 (SecretTree, "next_sending", self._sending),
+                (box, "signed_request", self._asking),
             ):
                 stack.enter_context(mock.patch.object(owner, name, wrapper(getattr(owner, name))))
             yield
@@ -132,6 +143,7 @@ class Observer:
                 self.keys[label][line.state.epoch] = line.keys
                 for member in outcome.commit.removed:
                     self.removals.append(Removal(entry_hash, name_of(member.node.credential)))
+                self._note_moved(entry_hash, outcome.commit)
             case Committed():
                 self.removals.append(Removal(entry_hash, label))
             case Void(leaf=int() as leaf):
@@ -140,6 +152,27 @@ class Observer:
                 self.judged[(label, epoch, leaf)] += 1
             case _:
                 pass
+
+    def _note_moved(self, entry_hash: bytes, commit: StagedCommit) -> None:
+        if name_of(commit.committer.credential) in self.dishonest:
+            return
+        out = {name_of(member.credential) for member in commit.removed}
+        for proposal in commit.proposals:
+            add = proposal.proposal.content
+            if isinstance(add, Add) and name_of(add.key_package.leaf_node.credential) in out:
+                package = api.sha256(MLSMessage.of(add.key_package).encode())
+                whom = name_of(add.key_package.leaf_node.credential)
+                self.moved.setdefault((whom, package), set()).add(entry_hash)
+
+    def _asking(self, real: Any) -> Any:  # noqa: ANN401 - a function of box
+        def signed_request(package: Package, tbs: api.RequestTBS) -> api.RequestContent:
+            label = name_of(package.bundle.key_package.leaf_node.credential)
+            if not self.forging:
+                self.asked.setdefault(label, set()).add(api.sha256(tbs.key_package))
+            content: api.RequestContent = real(package, tbs)
+            return content
+
+        return signed_request
 
     def _append(self, real: Any) -> Any:  # noqa: ANN401 - a method of EpochKeys
         def append(keys: EpochKeys, header: api.EntryHeader, content: api.SealedContent) -> Any:  # noqa: ANN401

@@ -15,8 +15,10 @@ from typing import Any
 from unittest import mock
 
 from coterie.client import line as line_module
+from coterie.client import returning
 from coterie.client.conversation import Conversation
 from coterie.client.line import Line, Stuck, Void
+from coterie.client.vault import Vault
 from coterie.delivery import logs as logs_module
 from coterie.delivery.limits import Limiter
 from coterie.delivery.logs import Logs
@@ -284,6 +286,24 @@ SWITCHES: tuple[Switch, ...] = (
         _QUIET,
         frozenset({"no_key_and_nonce_twice"}),
         40,
+    ),
+    Switch(
+        "D-BOX-10: who asks signs",
+        _patch(returning, "check_request", _anything),
+        _only(scenarios.WITH_INSIDER, "forges_return", actions=_INSIDE),
+        frozenset({"nobody_is_moved_unasked"}),
+    ),
+    Switch(
+        "D-BOX-7: a request is answered once",
+        _patch(Vault, "leaf_since", lambda *_: 0),
+        _only(
+            scenarios.WITH_INSIDER,
+            "replays_return",
+            "path_for_all_but_one",
+            actions=(*_INSIDE, "renew", "attack"),
+        ),
+        frozenset({"nobody_is_moved_unasked"}),
+        20,
     ),
     Switch(
         "D-ENT-2: every entry has an id of its own",

@@ -104,7 +104,7 @@ class World:
         self.random = random.Random(seed)  # noqa: S311 - a schedule, not a secret
         self.network = Network(random.Random(seed + 1))  # noqa: S311 - weather, not a secret
         self.service = ModelService(self.clock, b"receipt key %d" % seed)
-        self.observer = Observer()
+        self.observer = Observer(kit.dishonest)
         self.group_id = ""
         self.texts: list[bytes] = []
         self.steps = 0

@@ -30,6 +30,7 @@ BOX_INFO: Final = b"coterie box v1"
 INBOX_INFO: Final = b"coterie inbox v1"
 MANIFEST_LABEL: Final = b"CoterieManifest"
 SUCCESSOR_LABEL: Final = b"CoterieSuccessor"
+REQUEST_LABEL: Final = b"CoterieRequest"
 
 NAME_LABEL: Final = b"coterie epoch v1"
 APPEND_LABEL: Final = b"coterie append v1"

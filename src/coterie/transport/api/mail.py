@@ -37,14 +37,23 @@ class Replaced(Struct):
     leaf_node_hash: Hash
 
 
-class RequestContent(Struct):
-    """The plaintext of a request (D-BOX-2)."""
+class RequestTBS(Struct):
+    """What who asks signs (D-BOX-10); `requested_at` is in seconds since 1970."""
 
+    log_id: Id
     kind: RequestKind
     key_package: bytes
     ticket: Token
+    requested_at: Uint64
     replaced: Annotated[Replaced | None, When("kind", RequestKind.RETURN)] = None
     note: bytes = b""
+
+
+class RequestContent(Struct):
+    """The plaintext of a request (D-BOX-2)."""
+
+    tbs: RequestTBS
+    signature: bytes
     padding: bytes = b""
 
 

@@ -1,0 +1,100 @@
+"""Coming back to a group: who may ask for it, and what becomes of who did not (delivery protocol, section 10)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from coterie.client import Client
+from coterie.client.box import check_request, signed_request
+from coterie.client.identity import Package, read_key_package
+from coterie.client.intents import ClaimedPackage, Intent, IntentKind
+from coterie.errors import VerificationError
+from coterie.mls.framing import MLSMessage
+from coterie.transport import api
+from tests.client_world import REALM, World, world
+
+DAY = 24 * 3600
+
+
+async def _two(w: World) -> tuple[Client, Client]:
+    alice, bob = [await w.device(name) for name in ("alice", "bob")]
+    await (await alice.create_group("Friends")).add("bob")
+    await w.settle()
+    return alice, bob
+
+
+def _request(package: Package, log_id: bytes) -> api.RequestTBS:
+    message = MLSMessage.of(package.bundle.key_package).encode()
+    return api.RequestTBS(
+        log_id, api.RequestKind.RETURN, message, bytes(32), 1, api.Replaced(1, bytes(32))
+    )
+
+
+def test_a_request_is_signed_by_who_made_its_key_package_and_for_one_log(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            mine, others = (c.identity.new_package(w.now) for c in (alice, bob))
+            tbs = _request(mine, b"l" * 32)
+            package = mine.bundle.key_package
+            good = signed_request(mine, tbs)
+            check_request(good, package, b"l" * 32)
+            for bad, log_id in (
+                (signed_request(others, tbs), b"l" * 32),
+                (good.replace(tbs=tbs.replace(ticket=b"t" * 32)), b"l" * 32),
+                (good, b"m" * 32),
+            ):
+                with pytest.raises(VerificationError) as failed:
+                    check_request(bad, package, log_id)
+                assert failed.value.rule == "D-BOX-10"
+
+    asyncio.run(story())
+
+
+async def _add_again(w: World, alice: Client, ticket: bytes | None = None) -> None:
+    """Alice removes Bob and adds him in one Commit, with a package out of the directory."""
+    suites = (alice.identity.suite.cipher_suite,)
+    claim = api.Claim(api.DeliveryVersion.COTERIE1, f"bob@{REALM}".encode(), suites)
+    claimed = (await alice.tools.inboxes.claim(claim)).packages[0]
+    conversation = alice._conversations[alice.groups()[0].id]
+    leaf = conversation.users()[f"bob@{REALM}"][0]
+    node = conversation.group.member(leaf).node
+    replaced = api.Replaced(leaf, api.sha256(node.encode()))
+    package = ClaimedPackage(claimed.key_package, ticket or claimed.ticket)
+    conversation.want(Intent(IntentKind.READD, replaced.encode(), (package,)))
+    assert read_key_package(claimed.key_package).leaf_node.signature_key == node.signature_key
+    await alice.sync()
+
+
+def test_who_was_added_again_in_its_absence_follows_the_welcome(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            await _add_again(w, alice)
+            await bob.sync()
+            assert bob.groups()[0].status == "active"
+            assert bob.groups()[0].epoch_authenticator == alice.groups()[0].epoch_authenticator
+
+    asyncio.run(story())
+
+
+def test_who_was_added_again_without_a_welcome_asks_after_a_day(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            await _add_again(w, alice, ticket=bytes(32))
+            await bob.sync()
+            group = bob.groups()[0]
+            assert group.status == "stuck"
+            w.now += DAY // 2
+            await w.settle()
+            assert group.status == "stuck"
+            w.now += DAY
+            await w.settle(rounds=3)
+            assert group.status == "active"
+            assert group.epoch_authenticator == alice.groups()[0].epoch_authenticator
+
+    asyncio.run(story())
