@@ -8,15 +8,17 @@ import json
 import tempfile
 from pathlib import Path
 
-from bench.delivery_load import drive, http_request
+from bench.delivery_load import drive, http_request, server_seconds
 from coterie.transport.client import DeliveryClient
 from coterie.transport.http import HTTPCarrier
 from tests.delivery_model import new_log
 from tests.delivery_server import running
 
 
-async def run(count: int, connections: int, logs: int, size: int) -> dict[str, float | str]:
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as server:
+async def run(
+    count: int, connections: int, logs: int, size: int, options: tuple[str, ...] = ()
+) -> dict[str, float | str]:
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), *options) as server:
         client = DeliveryClient(HTTPCarrier(server.url))
         epochs = []
         for _ in range(logs):
@@ -30,8 +32,17 @@ async def run(count: int, connections: int, logs: int, size: int) -> dict[str, f
             for n in range(count)
         ]
         await drive(server.port, requests[: count // 10], connections)
+        used = server_seconds(server.process.pid)
         load = await drive(server.port, requests[count // 10 :], connections)
-        return load.report(f"appends of {size} B, {connections} connections, {logs} logs")
+        used = server_seconds(server.process.pid) - used
+        server.process.terminate()
+        server.process.wait()
+        report = load.report(f"appends of {size} B, {connections} connections, {logs} logs")
+        return {
+            **report,
+            "connections": connections,
+            "server_us_each": round(1e6 * used / len(load.latencies)),
+        }
 
 
 def main() -> None:

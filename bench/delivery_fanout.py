@@ -6,11 +6,12 @@ import argparse
 import asyncio
 import json
 import resource
+import ssl
 import tempfile
 import time
 from pathlib import Path
 
-from bench.delivery_load import percentile, resident_kib
+from bench.delivery_load import percentile, resident_kib, server_seconds
 from coterie.transport.api import (
     ClientFrame,
     ClientFrameType,
@@ -79,17 +80,48 @@ class Subscriber(asyncio.Protocol):
 
 
 async def connect_all(
-    port: int, epoch: ModelEpoch, count: int, arrivals: list[tuple[int, float]]
+    port: int,
+    epoch: ModelEpoch,
+    count: int,
+    arrivals: list[tuple[int, float]],
+    tls: ssl.SSLContext | None = None,
 ) -> list[Subscriber]:
     loop = asyncio.get_running_loop()
     subscribers = []
     for _ in range(count):
         _, subscriber = await loop.create_connection(
-            lambda: Subscriber(epoch, arrivals), "127.0.0.1", port
+            lambda: Subscriber(epoch, arrivals), "127.0.0.1", port, ssl=tls
         )
         subscribers.append(subscriber)
         await subscriber.ready.wait()
     return subscribers
+
+
+async def idle_kib(count: int, *, tls: bool) -> float:
+    """What the service holds for each connection that waits, in KiB."""
+    options = ("--tls",) if tls else ()
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), *options) as server:
+        context = trusting() if tls else None
+        url = server.url.replace("http:", "https:") if tls else server.url
+        client = DeliveryClient(HTTPCarrier(url, tls=context))
+        epoch, create = new_log()
+        await client.create_log(create)
+        warm = await connect_all(server.port, epoch, 50, [], context)
+        before = resident_kib(server.process.pid)
+        subscribers = await connect_all(server.port, epoch, count, [], context)
+        idle = (resident_kib(server.process.pid) - before) / count
+        for subscriber in (*warm, *subscribers):
+            subscriber.transport.close()
+        await client.close()
+        return round(idle, 1)
+
+
+def trusting() -> ssl.SSLContext:
+    """A context for the server of this benchmark, whose certificate nobody issued."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 async def run(count: int, messages: int, pause: float, size: int) -> dict[str, float]:
@@ -98,10 +130,8 @@ async def run(count: int, messages: int, pause: float, size: int) -> dict[str, f
         epoch, create = new_log()
         await client.create_log(create)
         arrivals: list[tuple[int, float]] = []
-        warm = await connect_all(server.port, epoch, 50, [])
-        before = resident_kib(server.process.pid)
         subscribers = await connect_all(server.port, epoch, count, arrivals)
-        idle = (resident_kib(server.process.pid) - before) / count
+        used = server_seconds(server.process.pid)
         sent, started = {}, time.perf_counter()
         for n in range(1, messages + 1):
             sent[n] = time.perf_counter()
@@ -112,7 +142,8 @@ async def run(count: int, messages: int, pause: float, size: int) -> dict[str, f
             assert time.perf_counter() - started < 300, len(arrivals)
         seconds = max(at for _, at in arrivals) - started
         delays = sorted(at - sent[n] for n, at in arrivals)
-        for subscriber in (*warm, *subscribers):
+        used = server_seconds(server.process.pid) - used
+        for subscriber in subscribers:
             subscriber.transport.close()
         await client.close()
         return {
@@ -121,7 +152,7 @@ async def run(count: int, messages: int, pause: float, size: int) -> dict[str, f
             "per_second": round(len(arrivals) / seconds),
             "p50_ms": round(1000 * percentile(delays, 0.5), 1),
             "p99_ms": round(1000 * percentile(delays, 0.99), 1),
-            "idle_kib_each": round(idle, 1),
+            "server_us_each": round(1e6 * used / len(arrivals), 1),
         }
 
 
@@ -134,9 +165,17 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=256)
     a = parser.parse_args()
+    allow_many_files()
+    print(json.dumps(asyncio.run(run(a.subscribers, a.messages, a.pause, a.size))))
+    for tls in (False, True):
+        each = asyncio.run(idle_kib(a.subscribers, tls=tls))
+        print(json.dumps({"idle_kib_each": each, "tls": tls}))
+
+
+def allow_many_files() -> None:
+    """Raises the limit on open files to what the machine allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    print(json.dumps(asyncio.run(run(a.subscribers, a.messages, a.pause, a.size))))
 
 
 if __name__ == "__main__":

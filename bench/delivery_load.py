@@ -109,3 +109,17 @@ def resident_kib(pid: int) -> int:
     """Resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def server_seconds(pid: int) -> float:
+    """Processor time of a process and of those that it started, in seconds."""
+    ticks = 0
+    for member in (pid, *_children(pid)):
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _children(pid: int) -> list[int]:
+    names = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in names.read_text().split()] if names.exists() else []

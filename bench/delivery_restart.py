@@ -66,30 +66,30 @@ async def first_answer(url: str, epoch: ModelEpoch) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--logs", type=int, default=100)
-    a = parser.parse_args()
+def run(count: int, logs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        epochs = fill(Path(folder) / "logs.db", a.count, a.logs)
+        epochs = fill(Path(folder) / "logs.db", count, logs)
         started = time.perf_counter()
         with running(Path(folder)) as server:
             up = time.perf_counter() - started
             answer = asyncio.run(first_answer(server.url, epochs[0]))
             memory = resident_kib(server.process.pid)
         size = (Path(folder) / "logs.db").stat().st_size
-    print(
-        json.dumps(
-            {
-                "messages": a.count,
-                "database_mib": round(size / 2**20),
-                "listening_after_s": round(up, 2),
-                "first_append_and_read_s": round(answer, 3),
-                "resident_kib": memory,
-            }
-        )
-    )
+    return {
+        "messages": count,
+        "database_mib": round(size / 2**20),
+        "listening_after_s": round(up, 2),
+        "first_append_and_read_s": round(answer, 3),
+        "resident_kib": memory,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--logs", type=int, default=100)
+    a = parser.parse_args()
+    print(json.dumps(run(a.count, a.logs)))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,5 @@ crash-delivery: $(STAMP) ## crash the Delivery Service at every write and sync (
 		$(BIN)/pytest -q tests/services/test_delivery_crash.py
 
 .PHONY: bench-delivery
-bench-delivery: $(STAMP) ## measure appends, fan-out, claims and restart of the Delivery Service
-	@$(PYTHON_BIN) -m bench.delivery_appends
-	@$(PYTHON_BIN) -m bench.delivery_fanout
-	@$(PYTHON_BIN) -m bench.delivery_claims
-	@$(PYTHON_BIN) -m bench.delivery_restart
+bench-delivery: $(STAMP) ## measure the Delivery Service (about six minutes), write docs/delivery-performance.md
+	@$(PYTHON_BIN) -m bench.delivery

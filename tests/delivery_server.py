@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import cProfile
+import datetime as dt
 import os
 import signal
 import socket
@@ -20,7 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from coterie.delivery.app import create_app
 from coterie.delivery.service import Places
@@ -89,6 +96,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--rates", action="store_true")
     parser.add_argument("--max-waiting", type=int, default=Settings().max_waiting)
+    parser.add_argument("--tls", action="store_true", help="with a certificate made for the run")
+    parser.add_argument("--profile", type=Path, help="where the profile goes at SIGTERM")
     arguments = parser.parse_args()
     settings = Settings(
         rates=Rates() if arguments.rates else UNLIMITED,
@@ -107,10 +116,39 @@ def main() -> None:
     listening.bind(("127.0.0.1", arguments.port))
     sys.stdout.write(f"{listening.getsockname()[1]}\n")
     sys.stdout.flush()
-    asyncio.run(serve(app, listening))
+    certificate = self_signed(arguments.folder) if arguments.tls else None
+    with profiled(arguments.profile):
+        asyncio.run(serve(app, listening, certificate))
 
 
-async def serve(app: object, listening: socket.socket) -> None:
+@contextlib.contextmanager
+def profiled(path: Path | None) -> Iterator[None]:
+    """Writes down where the time went, if a path is given."""
+    if path is None:
+        yield
+        return
+    # uvicorn raises the signal that ended it once more, which must not end the process before the profile is written.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with cProfile.Profile() as profile:
+        yield
+    profile.dump_stats(path)
+
+
+def self_signed(folder: Path) -> Path:
+    """A file with a key and a certificate for it that nobody trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + dt.timedelta(days=1))
+    path = folder / "tls.pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    )
+    return path
+
+
+async def serve(app: object, listening: socket.socket, certificate: Path | None) -> None:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         http="httptools",
@@ -121,6 +159,7 @@ async def serve(app: object, listening: socket.socket) -> None:
         ws_per_message_deflate=False,
         ws_max_size=64 * 1024,
         backlog=4096,
+        ssl_certfile=certificate,
     )
     await uvicorn.Server(config).serve(sockets=[listening])
 
