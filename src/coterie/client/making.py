@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 from coterie.client.content import (
     BINDING_EXTENSION,
@@ -16,7 +17,7 @@ from coterie.client.line import (
     Committed,
     Line,
 )
-from coterie.client.place import Place
+from coterie.client.place import DROPPED, Place
 from coterie.client.vault import Step
 from coterie.errors import RuleViolation, ServiceError, StateError
 from coterie.mls.extension import Extension
@@ -32,8 +33,11 @@ class Making(Place):
 
     async def _prepare(self, intent_id: int, intent: Intent) -> Intent:
         """Seals an intent for the present epoch and stores it so, before the first byte leaves."""
-        if intent.kind == IntentKind.ADD and not intent.claimed:
-            intent = await self._claim(intent_id, intent)
+        if intent.kind == IntentKind.ADD:
+            # Added by this device already, and never invited: what it knew of that went with an earlier membership.
+            await self._add_again(intent.claimed)
+            if not intent.claimed:
+                intent = await self._claim(intent_id, intent)
         line = self.line
         with self._tools.vault.step() as step:
             make = self._make_bundle if intent.kind in COMMITS else self._make_message
@@ -49,20 +53,36 @@ class Making(Place):
     async def _claim(self, intent_id: int, intent: Intent) -> Intent:
         """Claims a key package of every device of the users to add; stored, so that none is claimed twice."""
         await self._tools.refresh()
-        claimed: list[ClaimedPackage] = []
-        for user in intent.argument.decode().split():
-            result = await self._tools.inboxes.claim(
-                api.Claim(
-                    api.DeliveryVersion.COTERIE1,
-                    user.encode(),
-                    (self.group.context.cipher_suite,),
-                )
-            )
-            claimed += [ClaimedPackage(c.key_package, c.ticket) for c in result.packages]
+        users = intent.argument.decode().split()
+        claimed = [package for user in users for package in await self._claim_of(user)]
         intent = intent.replace(claimed=tuple(claimed))
         with self._tools.vault.step() as step:
             step.update_intent(intent_id, intent)
         return intent
+
+    async def _claim_of(self, user: str) -> list[ClaimedPackage]:
+        suites = (self.group.context.cipher_suite,)
+        result = await self._tools.inboxes.claim(
+            api.Claim(api.DeliveryVersion.COTERIE1, user.encode(), suites)
+        )
+        return [ClaimedPackage(c.key_package, c.ticket) for c in result.packages]
+
+    async def _add_again(self, lost: Sequence[ClaimedPackage]) -> None:
+        """Wants who stands in the tree with a package of which the Welcome is lost to be added once more (D-INB-11)."""
+        client_id = self._tools.config.authenticator.client_id
+        for claimed in lost:
+            node = read_key_package(claimed.key_package).leaf_node
+            leaf = next((n for n, found in self.group.tree.members() if found == node), None)
+            if leaf is None:
+                continue  # Not added, gone, or it has committed since, so that it was invited.
+            replaced = api.Replaced(leaf, api.sha256(node.encode())).encode()
+            for again in await self._claim_of(
+                self._tools.identity.user_of_credential(node.credential)
+            ):
+                credential = read_key_package(again.key_package).leaf_node.credential
+                if client_id(credential) == client_id(node.credential):
+                    self.want(Intent(IntentKind.READD, replaced, (again,)))
+                    break
 
     def _make_message(self, line: Line, intent: Intent) -> api.Append | None:
         if intent.kind == IntentKind.LEAVE:
@@ -192,7 +212,15 @@ class Making(Place):
 
     async def _post_welcome(self, intent_id: int, intent: Intent) -> None:
         parts = WelcomeParts.decode(intent.argument)
-        opening = await self._opening(parts)
+        try:
+            opening = await self._opening(parts)
+        except Refused as refused:
+            if refused.code not in DROPPED:
+                raise
+            await self._add_again([parts.claimed])
+            with self._tools.vault.step() as step:
+                step.remove_intent(intent_id)
+            return
         content = api.WelcomeContent(
             self.line.binding.service,
             self.line.binding.log_id,

@@ -20,8 +20,13 @@ from coterie.client.line import (
 from coterie.client.vault import Vault
 from coterie.errors import StateError
 from coterie.mls.group import Config, Group
+from coterie.transport import api
 from coterie.transport.client import DeliveryClient
 
+DROPPED = frozenset(
+    {api.ErrorCode.GONE, api.ErrorCode.UNKNOWN_EPOCH, api.ErrorCode.UNKNOWN_CANDIDATE}
+)
+"""What the service says of an epoch that retention dropped."""
 END_WAIT = 5
 """The longest first wait, in seconds, before an epoch with refused candidates only is ended (D-BUN-11)."""
 

@@ -23,6 +23,7 @@ from coterie.client.line import (
     Void,
 )
 from coterie.client.making import Making
+from coterie.client.place import DROPPED
 from coterie.client.scheduling import own_turn_to_fill
 from coterie.client.vault import Step
 from coterie.errors import CoterieError, ServiceError, VerificationError
@@ -32,10 +33,6 @@ from coterie.transport import api
 from coterie.transport.refusal import Refused
 
 HOUR = 3600
-DROPPED = frozenset(
-    {api.ErrorCode.GONE, api.ErrorCode.UNKNOWN_EPOCH, api.ErrorCode.UNKNOWN_CANDIDATE}
-)
-"""What the service says of an epoch that retention dropped."""
 _PART = 1 << 20
 
 
@@ -141,7 +138,7 @@ class Reading(Making):
             with tools.vault.step() as step:
                 outcome = line.take(stored, now=tools.clock())
                 if isinstance(outcome, Committed):
-                    self._note_leaves(step, outcome.commit)
+                    self._note_added(step, outcome.commit)
                 told = self._act(step, line, outcome)
                 if self._ended(outcome):
                     step.end(self.id, line)
@@ -194,13 +191,13 @@ class Reading(Making):
         what = f"a Commit could not be followed: {outcome.why}"
         return [events.Problem(self.id, what, "this device asks to be added again")]
 
-    def _note_leaves(self, step: Step, commit: StagedCommit) -> None:
-        """Remembers since when clients have their leaves: what they asked for before is old (D-BOX-7)."""
-        client_id, now = self._tools.config.authenticator.client_id, self._tools.clock()
-        for member in commit.removed:
-            step.forget_leaf(self.id, client_id(member.credential))
-        for member in (commit.committer, *commit.updated, *commit.added):
-            step.set_leaf_since(self.id, client_id(member.credential), now)
+    def _note_added(self, step: Step, commit: StagedCommit) -> None:
+        """Remembers how new the key packages were with which clients were added: older requests are old (D-BOX-7)."""
+        client_id = self._tools.config.authenticator.client_id
+        for member in commit.added:
+            if member.node.lifetime is not None:
+                client = client_id(member.credential)
+                step.note_added(self.id, client, member.node.lifetime.not_before)
 
     def _act_on_void(self, outcome: Void) -> list[events.Event]:
         self._tools.count("void entries")

@@ -11,7 +11,8 @@ from coterie.client.intents import ClaimedPackage, Intent, IntentKind
 from coterie.client.line import (
     Line,
 )
-from coterie.client.reading import DROPPED, Reading
+from coterie.client.place import DROPPED
+from coterie.client.reading import Reading
 from coterie.client.vault import Step
 from coterie.errors import CoterieError
 from coterie.transport import api
@@ -130,9 +131,12 @@ class Returning(Reading):
             return None
         present = api.sha256(line.group.member(found).node.encode())
         if replaced.leaf_node_hash != present:
-            # A copy that fell behind names the leaf it remembers; a request from before today's leaf is an old one.
-            since = self._tools.vault.leaf_since(self.id, client)
-            if not since < request.tbs.requested_at <= now + _AHEAD:
+            # A copy that fell behind names the leaf it remembers; what was answered before must not be answered again.
+            lifetime = package.leaf_node.lifetime
+            begins = 0 if lifetime is None else lifetime.not_before
+            joined = self._tools.vault.conversation(self.id).joined_at
+            seen = self._tools.vault.added_with(self.id, client)
+            if begins <= seen or not joined <= request.tbs.requested_at <= now + _AHEAD:
                 return None
         return api.Replaced(found, present)
 

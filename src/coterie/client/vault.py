@@ -28,7 +28,7 @@ _BOXES = "boxes"
 _EVIDENCE = "evidence"
 _BOX_CURSOR = b"box-cursor/"
 _REQUESTED = b"requested/"
-_LEAVES = b"leaves/"
+_ADDED = b"added/"
 _REVOCATIONS = b"revocations"
 _RENEWAL = b"renewal/"
 _READ = b"read/"
@@ -114,13 +114,10 @@ class Step:
         """Keeps two receipts that contradict each other, one after the other."""
         self._tx.put(_EVIDENCE, conversation.encode(), receipts, secret=False)
 
-    def set_leaf_since(self, conversation: str, client: bytes, now: int) -> None:
-        """Notes that a client has its leaf node since now (D-BOX-7)."""
-        self._tx.put(_CLIENT, _leaf_key(conversation, client), b"%d" % now, secret=False)
-
-    def forget_leaf(self, conversation: str, client: bytes) -> None:
-        """The client is out."""
-        self._tx.delete(_CLIENT, _leaf_key(conversation, client))
+    def note_added(self, conversation: str, client: bytes, made_at: int) -> None:
+        """Notes that a client was added with a key package whose lifetime begins then (D-BOX-7)."""
+        newest = max(made_at, _added_with(self._tx, conversation, client))
+        self._tx.put(_CLIENT, _added_key(conversation, client), b"%d" % newest, secret=False)
 
     def set_requested(self, conversation: str, package: bytes, now: int) -> None:
         """Notes that this device asked to be added again."""
@@ -216,8 +213,12 @@ def _intents(view: View, conversation: str) -> list[tuple[int, Intent]]:
     ]
 
 
-def _leaf_key(conversation: str, client: bytes) -> bytes:
-    return _LEAVES + conversation.encode() + b"/" + api.sha256(client)
+def _added_key(conversation: str, client: bytes) -> bytes:
+    return _ADDED + conversation.encode() + b"/" + api.sha256(client)
+
+
+def _added_with(view: View, conversation: str, client: bytes) -> int:
+    return int(view.get(_CLIENT, _added_key(conversation, client)) or 0)
 
 
 def _conversation(view: View, conversation: str) -> StoredConversation:
@@ -299,11 +300,9 @@ class Vault:
         """From where the boxes are to be read."""
         return int(self._view.get(_CLIENT, _BOX_CURSOR + conversation.encode()) or 0)
 
-    def leaf_since(self, conversation: str, client: bytes) -> int:
-        """Since when a client has its leaf node, as far as is known: since this device joined at the latest."""
-        value = self._view.get(_CLIENT, _leaf_key(conversation, client))
-        joined = self.conversation(conversation).joined_at
-        return joined if value is None else max(joined, int(value))
+    def added_with(self, conversation: str, client: bytes) -> int:
+        """When the lifetime of the newest key package begins with which a client was seen added; 0 where none was."""
+        return _added_with(self._view, conversation, client)
 
     def requested_at(self, conversation: str) -> int | None:
         """When this device asked to be added again, None where it did not."""

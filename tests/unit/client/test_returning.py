@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -11,9 +12,10 @@ from coterie.client import Client
 from coterie.client.box import check_request, signed_request
 from coterie.client.identity import Package, read_key_package
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
-from coterie.errors import VerificationError
+from coterie.errors import ServiceError, VerificationError
 from coterie.mls.framing import MLSMessage
 from coterie.transport import api
+from coterie.transport.refusal import Refused
 from tests.client_world import REALM, World, world
 
 DAY = 24 * 3600
@@ -96,5 +98,66 @@ def test_who_was_added_again_without_a_welcome_asks_after_a_day(tmp_path: Path) 
             await w.settle(rounds=3)
             assert group.status == "active"
             assert group.epoch_authenticator == alice.groups()[0].epoch_authenticator
+
+    asyncio.run(story())
+
+
+async def _lost_welcome(w: World) -> tuple[Client, Client, Client]:
+    """Alice's Commit that adds Carol was accepted, and she does not know."""
+    alice, bob = await _two(w)
+    carol = await w.device("carol")
+    claimed = await alice.tools.inboxes.claim(
+        api.Claim(
+            api.DeliveryVersion.COTERIE1,
+            f"carol@{REALM}".encode(),
+            (alice.identity.suite.cipher_suite,),
+        )
+    )
+    conversation = alice._conversations[alice.groups()[0].id]
+    packages = tuple(ClaimedPackage(c.key_package, c.ticket) for c in claimed.packages)
+    conversation.want(Intent(IntentKind.ADD, f"carol@{REALM}".encode(), packages))
+    await alice.tools.refresh()
+    w.weather.tamper["logs/append"] = lambda _request, _answer: _lost()
+    with pytest.raises(ServiceError):
+        await alice.sync()
+    del w.weather.tamper["logs/append"]
+    return alice, bob, carol
+
+
+def _lost() -> api.Appended:
+    raise ServiceError("the answer was lost", retry_after=0)
+
+
+def test_a_welcome_that_cannot_be_sent_any_more_is_replaced_by_another(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, carol = await _lost_welcome(w)
+            real, dropped = alice.tools.delivery.append, [alice.groups()[0].epoch]
+
+            async def append(request: api.Append) -> api.Appended:
+                if dropped:
+                    dropped.pop()
+                    raise Refused(api.ErrorCode.GONE, "the epoch was dropped", rule="D-REC-8")
+                return await real(request)
+
+            with mock.patch.object(alice.tools.delivery, "append", append):
+                await alice.sync()
+            await w.settle()
+            assert [c.groups()[0].status for c in (alice, bob, carol)] == ["active"] * 3
+            assert len({c.groups()[0].epoch_authenticator for c in (alice, bob, carol)}) == 1
+
+    asyncio.run(story())
+
+
+def test_who_had_to_come_back_itself_invites_again_whom_it_had_added(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, carol = await _lost_welcome(w)
+            with alice.vault.step() as step:
+                step.set_status(alice.groups()[0].id, "stuck", "a path secret did not open")
+            await w.settle(rounds=4)
+            assert [c.groups()[0].status for c in (alice, bob, carol)] == ["active"] * 3
+            assert alice.groups()[0].waiting() == 0
+            assert len({c.groups()[0].epoch_authenticator for c in (alice, bob, carol)}) == 1
 
     asyncio.run(story())

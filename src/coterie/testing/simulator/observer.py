@@ -75,14 +75,14 @@ class Observer:
     """The key packages (by hash) with which each device asked to be added again."""
     moved: dict[tuple[str, bytes], set[bytes]] = field(default_factory=dict)
     """The Commits that removed and added a device at once, by the device and the package's hash."""
+    entered: dict[str, set[bytes]] = field(default_factory=dict)
+    """The leaves (by encryption key) as which each device came in by a Welcome."""
     forging: bool = False
     """While an adversary makes what it does not store: its own keys are its own business."""
     by_outsiders: set[bytes] = field(default_factory=set)
     """Entries that an adversary made: what it reads in them it knew before."""
     missed: Counter[str] = field(default_factory=Counter)
     """How often retention was faster than a member."""
-    joined: Counter[str] = field(default_factory=Counter)
-    """How often a member came in by a Welcome."""
     restored: Counter[str] = field(default_factory=Counter)
     """How often a device fell back to a copy."""
 
@@ -96,6 +96,7 @@ class Observer:
                 (EpochKeys, "append", self._append),
                 (SecretTree, "next_sending", self._sending),
                 (box, "signed_request", self._asking),
+                (Line, "opened", self._opened),
             ):
                 stack.enter_context(mock.patch.object(owner, name, wrapper(getattr(owner, name))))
             yield
@@ -156,13 +157,27 @@ class Observer:
     def _note_moved(self, entry_hash: bytes, commit: StagedCommit) -> None:
         if name_of(commit.committer.credential) in self.dishonest:
             return
-        out = {name_of(member.credential) for member in commit.removed}
+        out = {
+            name
+            for member in commit.removed
+            if member.node.encryption_key
+            in self.entered.get(name := name_of(member.credential), ())
+        }
         for proposal in commit.proposals:
             add = proposal.proposal.content
             if isinstance(add, Add) and name_of(add.key_package.leaf_node.credential) in out:
                 package = api.sha256(MLSMessage.of(add.key_package).encode())
                 whom = name_of(add.key_package.leaf_node.credential)
                 self.moved.setdefault((whom, package), set()).add(entry_hash)
+
+    def _opened(self, real: Any) -> Any:  # noqa: ANN401 - a class method of Line
+        def opened(*args: Any) -> Line:
+            line: Line = real(*args)
+            own = line.group.member(line.group.own_leaf)
+            self.entered.setdefault(label_of(line), set()).add(own.node.encryption_key)
+            return line
+
+        return opened
 
     def _asking(self, real: Any) -> Any:  # noqa: ANN401 - a function of box
         def signed_request(package: Package, tbs: api.RequestTBS) -> api.RequestContent:

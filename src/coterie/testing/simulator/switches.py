@@ -295,7 +295,7 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "D-BOX-7: a request is answered once",
-        _patch(Vault, "leaf_since", lambda *_: 0),
+        _patch(Vault, "added_with", lambda *_: 0),
         _only(
             scenarios.WITH_INSIDER,
             "replays_return",
