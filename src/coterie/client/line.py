@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from coterie.client.content import read_binding
 from coterie.client.epoch_keys import EpochKeys
+from coterie.client.trail import Trail
 from coterie.errors import CoterieError, DecodeError, DecryptionError, StateError, VerificationError
 from coterie.mls.framing import MLSMessage, PublicMessage
 from coterie.mls.group import (
@@ -129,9 +130,10 @@ Outcome = Sent | Data | Proposed | Committed | Void | Stuck
 class Line:
     """A group and its log, as one member sees them."""
 
-    def __init__(self, group: Group, state: LineState) -> None:
+    def __init__(self, group: Group, state: LineState, trail: Trail | None = None) -> None:
         self.group = group
         self.state = state
+        self.trail = trail or Trail()
         self.binding = read_binding(group.context.extensions)
         self._keys: EpochKeys | None = None
         self._receipt_key = Ed25519PublicKey.from_public_bytes(self.binding.receipt_key)
@@ -234,7 +236,7 @@ class Line:
         entry = stored.entry
         if entry is None and stored.size == 0:
             # Retention dropped it between others that are still there (D-REC-8).
-            self.state = self.state.replace(head=stored.receipt)
+            self._follow(stored.receipt)
             return Void(stored.receipt.number, "dropped by age before this member read it")
         if entry is None or entry.hash() != stored.receipt.entry_hash:
             msg = f"the service gave another entry than its receipt {stored.receipt.number} names"
@@ -276,7 +278,12 @@ class Line:
         if gone.epoch != self.state.epoch or gone.number < self.next_number:
             msg = "the service reports as dropped what this member has read"
             raise VerificationError(msg, rule="D-REC-8")
-        self.state = self.state.replace(head=gone, missed=1)
+        self._follow(gone)
+        self.state = self.state.replace(missed=1)
+
+    def _follow(self, receipt: api.Receipt) -> None:
+        self.trail.add(receipt)
+        self.state = self.state.replace(head=receipt)
 
     @property
     def ended(self) -> bool:
@@ -309,10 +316,9 @@ class Line:
         self.state = self.state.replace(opening=opened, head=opened)
 
     def _advance(self, receipt: api.Receipt, entry: api.Entry) -> None:
-        changes: dict[str, object] = {"head": receipt}
+        self._follow(receipt)
         if entry.header.kind == api.EntryKind.BUNDLE:
-            changes["last_candidate"] = receipt.hash()
-        self.state = self.state.replace(**changes)
+            self.state = self.state.replace(last_candidate=receipt.hash())
 
     def _judge(self, entry: api.Entry, receipt: api.Receipt, now: int) -> Outcome:
         number, kind = receipt.number, entry.header.kind
@@ -344,9 +350,7 @@ class Line:
         if head.epoch != self.state.epoch or head.number >= receipt.number:
             msg = "the head inside an entry is not one from before it"
             raise VerificationError(msg, rule="D-REC-11")
-        mine = self.state.head if head.number == self.state.head.number else None
-        if head.number == 0:
-            mine = self.state.opening
+        mine = self.trail.at(head.number) if head.number else self.state.opening
         if mine is not None and mine.hash() != head.hash():
             raise Evidence(mine, head, f"two receipts with number {head.number}")
 
@@ -469,6 +473,7 @@ class Line:
             # Whoever corrects first opens it: `corrected` tells.
             opening = api.Receipt(name, 0, api.ZERO32, api.ZERO32, bytes(64))
         self.state = LineState(parent, name, opening, opening, api.ZERO32, ())
+        self.trail = Trail()
         self._keys = following
         self.binding = read_binding(self.group.context.extensions)
         return Committed(commit, own, correct, sent)

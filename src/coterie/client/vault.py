@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -10,10 +10,12 @@ from coterie.client.content import Content
 from coterie.client.identity import Identity, Package, StoredIdentity
 from coterie.client.intents import Intent
 from coterie.client.line import Line, LineState
+from coterie.client.trail import Trail
 from coterie.errors import StateError
 from coterie.mls.group import Config, Group
 from coterie.mls.tls import Struct, Uint
 from coterie.storage import Message, MessageState, Profile, Transaction, View
+from coterie.storage.view import SpaceReader
 from coterie.transport import api
 
 _CLIENT = "client"
@@ -49,11 +51,16 @@ def _group_space(conversation: str) -> str:
     return f"group/{conversation}"
 
 
+def _trail_space(conversation: str) -> str:
+    return f"receipts/{conversation}"
+
+
 class Step:
     """One transaction."""
 
-    def __init__(self, tx: Transaction) -> None:
+    def __init__(self, tx: Transaction, reader: Callable[[str], SpaceReader]) -> None:
         self._tx = tx
+        self._reader = reader
 
     # -- the device
 
@@ -95,6 +102,15 @@ class Step:
         """The group's changes and the place in the log."""
         self.save_group(conversation, line.group)
         self._tx.put(_LINES, conversation.encode(), line.state.encode())
+        self._save_trail(_trail_space(conversation), line.trail)
+
+    def _save_trail(self, space: str, trail: Trail) -> None:
+        if trail.begins:
+            self._tx.delete_space(space)
+        for key, receipt, pushed_out in trail.unsaved():
+            self._tx.put(space, key, receipt, secret=False)
+            self._tx.delete(space, pushed_out)
+        trail.saved(self._reader(space).get)
 
     def begin_again(self, conversation: str) -> None:
         """Deletes what is left of an earlier membership, before the group is entered anew."""
@@ -127,6 +143,7 @@ class Step:
         """The device is out: every key of the group goes, the history stays."""
         self._tx.apply(_group_space(conversation), line.group.save())
         self._tx.delete(_LINES, conversation.encode())
+        self._tx.delete_space(_trail_space(conversation))
         for intent_id, _ in self.intents(conversation):
             self._tx.remove_intent(intent_id)
         self.set_status(conversation, "left", "this device was removed from the group")
@@ -239,7 +256,7 @@ class Vault:
     def step(self) -> Iterator[Step]:
         """One transaction: all of it is stored when the block ends, nothing where it raises."""
         with self.profile.transaction() as tx:
-            yield Step(tx)
+            yield Step(tx, self.profile.reader)
 
     @property
     def _view(self) -> View:
@@ -333,4 +350,5 @@ class Vault:
             why = self.conversation(conversation).why.decode()
             msg = why or "this device is not in the group yet"
             raise StateError(msg)
-        return Line(self.load_group(conversation, config), LineState.decode(state))
+        trail = Trail(self.profile.reader(_trail_space(conversation)).get)
+        return Line(self.load_group(conversation, config), LineState.decode(state), trail)

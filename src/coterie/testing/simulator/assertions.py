@@ -67,6 +67,12 @@ def _convicted(world: World, first: Adopted, other: Adopted) -> bool:
     return False
 
 
+def nobody_mixes_histories(world: World) -> None:
+    """What a member takes was sent by who had seen the same before it, or there is evidence (D-REC-11)."""
+    if world.observer.mixed:
+        raise Broken("nobody_mixes_histories", world.observer.mixed[0])
+
+
 def one_head_means_one_history(world: World) -> None:
     """Two members with the same receipt have read the same before it in its epoch (D-REC-2, D-REC-9)."""
     labels = [device.label for device in world.honest]
@@ -205,7 +211,9 @@ def nobody_is_moved_unasked(world: World) -> None:
             continue
         if package not in world.observer.asked.get(whom, ()):
             raise Broken("nobody_is_moved_unasked", f"{whom} was added again and did not ask")
-        if len(commits) > 1:
+        if (
+            len(commits) > 1 and not world.kit.lying_service
+        ):  # Which may have two logs that answer it.
             what = f"{whom} was added again {len(commits)} times for one request"
             raise Broken("nobody_is_moved_unasked", what)
 
@@ -264,6 +272,7 @@ def the_group_moves_on(world: World) -> None:
 
 ALWAYS: tuple[Callable[[World], None], ...] = (
     nobody_forks_without_evidence,
+    nobody_mixes_histories,
     nobody_honest_is_blamed,
     no_key_and_nonce_twice,
     outsiders_get_nothing,

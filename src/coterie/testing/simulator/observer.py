@@ -15,7 +15,7 @@ from unittest import mock
 from coterie.client import box
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Package
-from coterie.client.line import Committed, Evidence, Line, Void
+from coterie.client.line import Committed, Data, Evidence, Line, Proposed, Void
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import StagedCommit
 from coterie.mls.proposal import Add
@@ -79,6 +79,8 @@ class Observer:
     """The leaves (by encryption key) as which each device came in by a Welcome."""
     forging: bool = False
     """While an adversary makes what it does not store: its own keys are its own business."""
+    mixed: list[str] = field(default_factory=list)
+    """What members took from somebody whose history is not theirs."""
     by_outsiders: set[bytes] = field(default_factory=set)
     """Entries that an adversary made: what it reads in them it knew before."""
     missed: Counter[str] = field(default_factory=Counter)
@@ -104,7 +106,7 @@ class Observer:
     def _take(self, real: Any) -> Any:  # noqa: ANN401 - a method of Line
         def take(line: Line, stored: api.StoredEntry, *, now: int) -> Any:  # noqa: ANN401 - Outcome
             label = label_of(line)
-            before = line.state
+            before, keys = line.state, line.keys
             self.keys.setdefault(label, {})[before.epoch] = line.keys
             members = {int(m.leaf): m.node.credential.identity for m in line.group.members()}
             try:
@@ -115,10 +117,23 @@ class Observer:
             place = (before.epoch, stored.receipt.number)
             self.receipts.setdefault(label, {})[place] = stored.receipt
             self.outcomes[type(outcome).__name__] += 1
+            if isinstance(outcome, Data | Proposed | Committed):
+                self._compare(label, keys, stored)
             self._note(label, members, before.epoch, stored, line, outcome)
             return outcome
 
         return take
+
+    def _compare(self, label: str, keys: EpochKeys, stored: api.StoredEntry) -> None:
+        """Whether the sender of what a member took had seen what the member has seen, up to the sender's head."""
+        if stored.entry is None:
+            return
+        head = keys.open(stored.entry).head
+        mine = self.receipts[label].get((head.epoch, head.number))
+        if mine is not None and mine.hash() != head.hash():
+            self.mixed.append(
+                f"{label} took entry {stored.receipt.number}, sent after another {head.number}"
+            )
 
     def _note(
         self,

@@ -18,6 +18,7 @@ from coterie.client import line as line_module
 from coterie.client import returning
 from coterie.client.conversation import Conversation
 from coterie.client.line import Line, Stuck, Void
+from coterie.client.trail import Trail
 from coterie.client.vault import Vault
 from coterie.delivery import logs as logs_module
 from coterie.delivery.limits import Limiter
@@ -232,6 +233,13 @@ SWITCHES: tuple[Switch, ...] = (
         _patch(line_module, "verify_receipt", _anything),
         _only(scenarios.WITH_LIAR, "signs_nothing", actions=_LIES),
         frozenset({"nobody_forks_without_evidence"}),
+    ),
+    Switch(
+        "D-REC-11: heads are compared with the whole chain",
+        _patch(Trail, "at", lambda *_: None),
+        _only(scenarios.WITH_LIAR, "parts", "relays", actions=("attack", "send", "sync", "sync")),
+        frozenset({"nobody_mixes_histories"}),
+        30,
     ),
     Switch(
         "D-VAL-3: the manifest is signed by the leaf that it names",
