@@ -142,7 +142,38 @@ def test_what_a_person_types_and_reads(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("command", ["", "send", "tail", "doctor"])
+def test_what_an_administrator_types_and_reads(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with _services(tmp_path) as services:
+            alice, bob = (Person(name, tmp_path, services) for name in ("alice", "bob"))
+            for person in (alice, bob):
+                code = await services.code_for(person.name)
+                await person.types("login", person.name, "--code", code)
+            await alice.types("new", "Friends", "bob")
+            said = await bob.types("tail")
+            said += await bob.types("rules", "Friends")
+            said += await bob.types("rules", "Friends", "add=members")
+            said += await alice.types("rules", "Friends", "add=somebody")
+            said += await alice.types("rules", "Friends", "colour=blue")
+            said += await alice.types("rules", "Friends", "evict-after=3")
+            said += await alice.types(
+                "rules", "Friends", "add=members", "receipts=on", "evict-after=60"
+            )
+            said += await alice.types("rules", "Friends", "--json")
+            said += await bob.types("tail")
+            said += await alice.types("unmake-admin", "Friends", "alice")
+            said += await alice.types("leave", "Friends")
+            said += await alice.types("make-admin", "Friends", "carol")
+            said += await alice.types("make-admin", "Friends", "bob")
+            said += await bob.types("unmake-admin", "Friends", "alice")
+            said += await alice.types("tail")
+            said += await alice.types("members", "Friends")
+            _matches("administrator", said)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("command", ["", "send", "tail", "doctor", "rules"])
 def test_the_help_is_what_it_was(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb"}

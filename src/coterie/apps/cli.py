@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from coterie import __version__
-from coterie.apps import demo, inspect, interop, operator, user, vectors
+from coterie.apps import demo, groups, inspect, interop, operator, user, vectors
 from coterie.errors import CoterieError, ServiceError
 
 EXIT_ERROR = 1
@@ -24,6 +24,7 @@ app = typer.Typer(
     help="End-to-end encrypted group messaging.",
 )
 app.add_typer(user.app)
+app.add_typer(groups.app)
 app.add_typer(operator.app)
 app.add_typer(demo.app)
 app.add_typer(vectors.app)

@@ -27,7 +27,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from coterie.apps.user import describe
+from coterie.apps.terminal import describe
 from coterie.client import Client, GroupHandle
 from coterie.errors import CoterieError, ServiceError
 from coterie.storage import StorageKey

@@ -14,74 +14,30 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from coterie.apps.diagnosis import diagnose
 from coterie.apps.profile import DEFAULT_SERVER, opened, run
 from coterie.apps.showing import clock, person, visible
-from coterie.client import Client, GroupHandle
-from coterie.client.events import (
-    Event,
-    Joined,
-    MembersAdded,
-    MembersRemoved,
-    MessageReceived,
-    Missed,
-    Problem,
-    RemovedFromGroup,
-    Renamed,
+from coterie.apps.terminal import (
+    GroupArgument,
+    JsonOption,
+    ProfileOption,
+    catch_up,
+    describe,
+    out,
+    say,
 )
-from coterie.errors import ServiceError
+from coterie.client import Client
+from coterie.client.events import Event, MessageReceived
 from coterie.storage import Message, MessageState
 
 app = typer.Typer(no_args_is_help=True)
-
-ProfileOption = Annotated[
-    Path | None,
-    typer.Option("--profile", "-p", help="The profile's directory.", envvar="COTERIE_PROFILE"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-GroupArgument = Annotated[str, typer.Argument(help="The group's name, or the beginning of its id.")]
-UsersArgument = Annotated[list[str], typer.Argument(help="Users, with or without the realm.")]
+DEVICE, MESSAGES = "This device", "Messages"
 
 
-def _out() -> Console:
-    return Console(highlight=False, soft_wrap=True)
-
-
-def _say(text: str) -> None:
-    _out().print(text)
-
-
-async def _catch_up(client: Client) -> bool:
-    """Syncs; says so and goes on where the service is away."""
-    try:
-        await client.sync()
-    except ServiceError as error:
-        Console(stderr=True, highlight=False).print(
-            f"[yellow]offline:[/] {escape(visible(str(error)))}", soft_wrap=True
-        )
-        return False
-    return True
-
-
-def _report(client: Client, group: GroupHandle, done: str) -> None:
-    """Says that it is done, or stored, or why it cannot be; exit code 1 then."""
-    problems = [event for event in client.pending_events() if isinstance(event, Problem)]
-    for event in problems:
-        Console(stderr=True, highlight=False).print(describe(event, client), soft_wrap=True)
-    if problems:
-        raise typer.Exit(1)
-    left = group.waiting()
-    if left:
-        _say(f"{done} (stored; {left} waiting for the service)")
-    else:
-        _say(done)
-
-
-@app.command()
+@app.command(rich_help_panel=DEVICE)
 def login(
     user: Annotated[str, typer.Argument(help="The user name that the operator gave.")],
     code: Annotated[str, typer.Option(prompt=True, help="The one-time code.")],
@@ -98,103 +54,12 @@ def login(
     async def task() -> None:
         async with opened(profile, server=server) as client:
             await client.enrol(user, code)
-            _say(f"this device is [bold]{escape(visible(client.user))}[/] now")
+            say(f"this device is [bold]{escape(visible(client.user))}[/] now")
 
     run(task())
 
 
-@app.command()
-def new(
-    name: Annotated[str, typer.Argument(help="The group's name, which its members see.")],
-    users: Annotated[list[str] | None, typer.Argument(help="Users to add at once.")] = None,
-    profile: ProfileOption = None,
-) -> None:
-    """Make a group, of which you are the administrator.
-
-    Example: coterie new Friends bob carol
-    """
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            group = await client.create_group(name)
-            if users:
-                await group.add(*users)
-            _report(client, group, f"made [bold]{escape(visible(name))}[/] ({group.id[:12]})")
-
-    run(task())
-
-
-@app.command()
-def add(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
-    """Add users, with all their devices, to a group."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await _catch_up(client)
-            handle = client.group(group)
-            await handle.add(*users)
-            _report(client, handle, f"added {escape(visible(', '.join(users)))}")
-
-    run(task())
-
-
-@app.command()
-def remove(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
-    """Remove users, with all their devices, from a group."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await _catch_up(client)
-            handle = client.group(group)
-            await handle.remove(*users)
-            _report(client, handle, f"removed {escape(visible(', '.join(users)))}")
-
-    run(task())
-
-
-@app.command()
-def rename(group: GroupArgument, name: str, profile: ProfileOption = None) -> None:
-    """Give a group another name, which all members see."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await _catch_up(client)
-            handle = client.group(group)
-            await handle.rename(name)
-            _report(client, handle, f"the group is called [bold]{escape(visible(name))}[/]")
-
-    run(task())
-
-
-@app.command("renew-keys")
-def renew_keys(group: GroupArgument, profile: ProfileOption = None) -> None:
-    """Replace this device's keys in a group: who had a copy of the old ones is locked out."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await _catch_up(client)
-            handle = client.group(group)
-            await handle.renew_keys()
-            _report(client, handle, "renewed")
-
-    run(task())
-
-
-@app.command()
-def leave(group: GroupArgument, profile: ProfileOption = None) -> None:
-    """Leave a group: the others remove this device with their next Commit."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await _catch_up(client)
-            handle = client.group(group)
-            await handle.leave()
-            _report(client, handle, "asked to be removed")
-
-    run(task())
-
-
-@app.command()
+@app.command(rich_help_panel=MESSAGES)
 def send(
     group: GroupArgument,
     text: Annotated[list[str] | None, typer.Argument(help="The text; - or none: stdin.")] = None,
@@ -210,19 +75,19 @@ def send(
 
     async def task() -> None:
         async with opened(profile) as client:
-            await _catch_up(client)
+            await catch_up(client)
             handle = client.group(group)
             message_id = await handle.send(body)
             state = "waiting" if handle.waiting() else "sent"
             if as_json:
                 typer.echo(json.dumps({"id": message_id, "state": state}))
             elif state == "waiting":
-                _say("stored; it goes out when the service can be reached")
+                say("stored; it goes out when the service can be reached")
 
     run(task())
 
 
-@app.command()
+@app.command(rich_help_panel=MESSAGES)
 def read(
     group: GroupArgument,
     limit: Annotated[int, typer.Option("-n", help="How many texts.")] = 50,
@@ -233,7 +98,7 @@ def read(
 
     async def task() -> None:
         async with opened(profile) as client:
-            await _catch_up(client)
+            await catch_up(client)
             handle = client.group(group)
             realm = client.identity.stored.realm.decode()
             for message in handle.history(limit):
@@ -263,10 +128,10 @@ def _show_message(message: Message, realm: str, *, as_json: bool) -> None:
     mark = marks.get(message.state, "")
     who = escape(person(message.sender, realm))
     text = escape(visible(message.text, lines=True))
-    _say(f"[dim]{clock(message.sent_at // 1000)}[/] [bold]{who}[/]: {text}{mark}")
+    say(f"[dim]{clock(message.sent_at // 1000)}[/] [bold]{who}[/]: {text}{mark}")
 
 
-@app.command()
+@app.command(rich_help_panel=MESSAGES)
 def tail(
     group: Annotated[str | None, typer.Argument(help="One group; all if none.")] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until stopped.")] = False,
@@ -279,7 +144,7 @@ def tail(
         async with opened(profile) as client:
             wanted = client.group(group).id if group else None
             if not follow:
-                await _catch_up(client)
+                await catch_up(client)
                 _show_news(client, wanted, as_json=as_json)
                 return
             async for _ in client.changes():
@@ -298,7 +163,7 @@ def _show_news(client: Client, wanted: str | None, *, as_json: bool) -> None:
             continue
         for message in group.unread():
             if not as_json and wanted is None:
-                _out().print(f"[cyan]{escape(visible(group.name))}[/] ", end="")
+                out().print(f"[cyan]{escape(visible(group.name))}[/] ", end="")
             _show_message(message, realm, as_json=as_json)
             group.mark_read(message)
 
@@ -314,97 +179,10 @@ def _show_events(
             continue
         line = describe(event, client)
         if line:
-            _say(line)
+            say(line)
 
 
-def describe(event: Event, client: Client) -> str:
-    """One line for a person, as rich markup; empty where there is nothing to say."""
-    realm = client.identity.stored.realm.decode()
-    name = client.vault.name(event.conversation) if event.conversation else ""
-    head = f"[cyan]{escape(visible(name))}[/] "
-
-    def who(*users: str) -> str:
-        return escape(", ".join(person(user, realm) for user in users))
-
-    line = ""
-    match event:
-        case MessageReceived():
-            text = escape(visible(event.text, lines=True))
-            line = f"[dim]{clock(event.sent_at)}[/] [bold]{who(event.sender)}[/]: {text}"
-        case Joined():
-            line = "[green]you are in this group now[/]"
-        case MembersAdded():
-            line = f"[dim]{who(event.by)} added {who(*event.users)}[/]"
-        case MembersRemoved():
-            line = f"[dim]{who(event.by)} removed {who(*event.users)}[/]"
-        case Renamed():
-            line = f"[dim]{who(event.by)} changed the group; it is called {escape(visible(event.name))}[/]"
-        case RemovedFromGroup():
-            line = f"[red]{who(event.by)} removed you: you read nothing that comes now[/]"
-        case Missed():
-            line = f"[yellow]{event.count} entries were dropped before you read them[/]"
-        case Problem():
-            advice = f" — {escape(event.what_to_do)}" if event.what_to_do else ""
-            line = f"[yellow]{escape(visible(event.what))}[/]{advice}"
-    return head + line if line else ""
-
-
-@app.command()
-def groups(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
-    """List the groups that this device is or was in."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await _catch_up(client)
-            rows = [(g.name, g.id, g.status, len(g.members()) if g.status == "active" else 0)
-                    for g in client.groups()]  # fmt: skip
-            if as_json:
-                keys = ("name", "id", "status", "users")
-                typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
-                return
-            table = Table("group", "id", "status", "users", box=None)
-            for name, group_id, status, count in rows:
-                table.add_row(
-                    escape(visible(name)), group_id[:12], status, str(count) if count else ""
-                )
-            _out().print(table)
-
-    run(task())
-
-
-@app.command()
-def members(
-    group: GroupArgument, profile: ProfileOption = None, as_json: JsonOption = False
-) -> None:
-    """List the users of a group, and how many devices each has in it."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await _catch_up(client)
-            handle = client.group(group)
-            admins = set(handle.admins())
-            found = handle.members()
-            if as_json:
-                typer.echo(
-                    json.dumps(
-                        [
-                            {"user": user, "devices": count, "admin": user in admins}
-                            for user, count in found.items()
-                        ]
-                    )
-                )
-                return
-            realm = client.identity.stored.realm.decode()
-            table = Table("user", "devices", "", box=None)
-            for user, count in found.items():
-                role = "administrator" if user in admins else ""
-                table.add_row(escape(person(user, realm)), str(count), role)
-            _out().print(table)
-
-    run(task())
-
-
-@app.command()
+@app.command(rich_help_panel=DEVICE)
 def devices(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """List your devices that are not revoked."""
 
@@ -418,12 +196,12 @@ def devices(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
             table = Table("device", "certificate ends", "", box=None)
             for device, until in found:
                 table.add_row(device, clock(until), "this one" if device == own else "")
-            _out().print(table)
+            out().print(table)
 
     run(task())
 
 
-@app.command()
+@app.command(rich_help_panel=MESSAGES)
 def search(
     words: Annotated[list[str], typer.Argument(help="Words; the last may be a beginning.")],
     profile: ProfileOption = None,
@@ -443,7 +221,7 @@ def search(
     run(task())
 
 
-@app.command("export")
+@app.command("export", rich_help_panel=DEVICE)
 def export_history(
     file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
     passphrase: Annotated[
@@ -456,12 +234,12 @@ def export_history(
     async def task() -> None:
         async with opened(profile) as client:
             count = client.export_history(file, passphrase)
-            _say(f"wrote {count} texts to {escape(str(file))}")
+            say(f"wrote {count} texts to {escape(str(file))}")
 
     run(task())
 
 
-@app.command("import")
+@app.command("import", rich_help_panel=DEVICE)
 def import_history(
     file: Annotated[Path, typer.Argument(help="A file that `coterie export` wrote.")],
     passphrase: Annotated[str, typer.Option(prompt=True, hide_input=True)],
@@ -472,12 +250,12 @@ def import_history(
     async def task() -> None:
         async with opened(profile) as client:
             count = client.import_history(file, passphrase)
-            _say(f"added {count} texts")
+            say(f"added {count} texts")
 
     run(task())
 
 
-@app.command()
+@app.command(rich_help_panel=DEVICE)
 def logout(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -492,10 +270,10 @@ def logout(
             await client.log_out()
 
     run(task())
-    _say("this device is logged out, and its profile deleted")
+    say("this device is logged out, and its profile deleted")
 
 
-@app.command()
+@app.command(rich_help_panel=DEVICE)
 def doctor(
     profile: ProfileOption = None,
     as_json: JsonOption = False,
@@ -504,21 +282,21 @@ def doctor(
 
     async def task() -> bool:
         async with opened(profile) as client:
-            online = client.is_enrolled and await _catch_up(client)
+            online = client.is_enrolled and await catch_up(client)
             checks = diagnose(client, online=online)
             if as_json:
                 typer.echo(json.dumps([asdict(check) for check in checks]))
             for check in checks if not as_json else ():
                 mark = "[green]✓[/]" if check.good else "[yellow]![/]"
                 advice = f"\n  → {check.advice}" if check.advice and not check.good else ""
-                _say(f"{mark} {check.what}{advice}")
+                say(f"{mark} {check.what}{advice}")
             return all(check.good for check in checks)
 
     if not run(task()):
         raise typer.Exit(1)
 
 
-@app.command("link-device")
+@app.command("link-device", rich_help_panel=DEVICE)
 def link_device(profile: ProfileOption = None) -> None:
     """Show a one-time code with which a further device of yours logs in."""
 
@@ -526,34 +304,34 @@ def link_device(profile: ProfileOption = None) -> None:
         async with opened(profile) as client:
             code, until = await client.link_code()
             name = client.identity.stored.user.decode()
-            _say(f"on the other device: [bold]coterie login {escape(name)} --code {code}[/]")
-            _say(f"valid until {clock(until)}, for one device")
+            say(f"on the other device: [bold]coterie login {escape(name)} --code {code}[/]")
+            say(f"valid until {clock(until)}, for one device")
 
     run(task())
 
 
-@app.command("revoke-device")
+@app.command("revoke-device", rich_help_panel=DEVICE)
 def revoke_device(device: str, profile: ProfileOption = None) -> None:
     """Revoke a lost device of yours (see: coterie devices)."""
 
     async def task() -> None:
         async with opened(profile) as client:
             await client.revoke_device(device)
-            _say(
+            say(
                 "revoked; remove it from your groups with: coterie remove GROUP and add yourself again"
             )
 
     run(task())
 
 
-@app.command()
+@app.command(rich_help_panel=MESSAGES)
 def chat(group: GroupArgument, profile: ProfileOption = None) -> None:
     """Chat line by line: what you type is sent, what comes is shown. End with Ctrl-D."""
     import asyncio
 
     async def task() -> None:
         async with opened(profile) as client:
-            await _catch_up(client)
+            await catch_up(client)
             handle = client.group(group)
             realm = client.identity.stored.realm.decode()
             for message in handle.history(10):

@@ -349,8 +349,8 @@ class Client:
     async def log_out(self) -> None:
         """Asks to be removed from every group, revokes this device, and deletes the profile with all it holds."""
         for group in self.groups():
-            if group.status == "active" and len(group.members()) > 1:
-                await group.leave()
+            if group.status == "active":
+                await group.leave_anyway()
         await self.revoke_device(self.identity.stored.device.decode())
         self.vault.profile.wipe()
 

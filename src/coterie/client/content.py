@@ -57,10 +57,25 @@ class WhoMay(Uint8Enum):
     ADMINS = 2
 
 
+class Links(Uint8Enum):
+    """What a link to the group is good for (D-BOX-5, D-BOX-6)."""
+
+    OFF = 1
+    """Nothing: requests that come by links are passed over."""
+    ASK = 2
+    """Who has one may ask, and those who may add decide."""
+    OPEN = 3
+    """Who has one and asks is added at once, by the client of somebody who may add."""
+
+
+DAY = 24 * 3600
+
+
 class GroupProfile(Struct):
     """The group's name and rules, agreed by all members (in the GroupContext).
 
     `admins` are users as `name@realm` in UTF-8; only they may change the profile, and do what the rules keep for them.
+    Where no administrator is left in the group, everybody may.
     """
 
     name: bytes
@@ -68,10 +83,24 @@ class GroupProfile(Struct):
     may_add: WhoMay = WhoMay.ADMINS
     may_remove: WhoMay = WhoMay.ADMINS
     may_rename: WhoMay = WhoMay.MEMBERS
+    links: Links = Links.OFF
+    links_since: Annotated[int, Uint(8)] = 0
+    """The epoch from which on links are good; those made before are revoked."""
+    receipts: Annotated[int, Uint(1)] = 0
+    """1 where members are asked to say which texts they have shown."""
+    replace_after: Annotated[int, Uint(4)] = 14 * DAY
+    """After how many seconds a member that never appeared is replaced (D-INB-8); 0 for never."""
+    evict_after: Annotated[int, Uint(4)] = 0
+    """After how many seconds without new keys a device is removed; 0 for never."""
 
     def is_admin(self, user: str) -> bool:
         """Whether a user (`name@realm`) is an administrator."""
         return user.encode() in self.admins
+
+    def only_admins(self) -> str:
+        """Who may what others may not, for an error."""
+        names = ", ".join(admin.decode(errors="replace") for admin in self.admins)
+        return f"only administrators may ({names})"
 
     def extension(self) -> Extension:
         """The GroupContext extension that carries it."""
@@ -130,18 +159,24 @@ class ProfileRules:
                 self._refuse("outside-proposal", "this group takes no proposals from outside")
             user = self._names.user_of(tree, leaf)
             content = entry.proposal.content
-            admin = profile.is_admin(user)
-            if isinstance(content, Add) and profile.may_add == WhoMay.ADMINS and not admin:
+            if isinstance(content, Add) and not self.may(profile.may_add, profile, tree, user):
                 client = self._names.client_id(content.key_package.leaf_node.credential)
                 if client not in returning:
-                    self._refuse("may-add", f"{user} may not add members")
+                    self._refuse("may-add", f"{user} may not add members: {profile.only_admins()}")
             if isinstance(content, Remove):
                 own = self._names.user_of(tree, content.removed) == user
                 back = self._client(tree, content.removed) in returning
-                if profile.may_remove == WhoMay.ADMINS and not (admin or own or back):
-                    self._refuse("may-remove", f"{user} may not remove members")
+                if not (own or back or self.may(profile.may_remove, profile, tree, user)):
+                    what = f"{user} may not remove members: {profile.only_admins()}"
+                    self._refuse("may-remove", what)
             if isinstance(content, GroupContextExtensions):
-                self._check_extensions(before, content.extensions, profile, user, admin=admin)
+                self._check_extensions(before, tree, content.extensions, user)
+
+    def may(self, who: WhoMay, profile: GroupProfile, tree: RatchetTree, user: str) -> bool:
+        """Whether a user is among those who may; everybody is where no administrator is left in the group."""
+        if who == WhoMay.MEMBERS or profile.is_admin(user):
+            return True
+        return not any(profile.is_admin(self._names.user_of(tree, n)) for n, _ in tree.members())
 
     def _client(self, tree: RatchetTree, leaf: int) -> bytes | None:
         node = tree.leaf(leaf)
@@ -156,13 +191,7 @@ class ProfileRules:
         return {client for client in added if client in removed}
 
     def _check_extensions(
-        self,
-        before: GroupContext,
-        after: tuple[Extension, ...],
-        profile: GroupProfile,
-        user: str,
-        *,
-        admin: bool,
+        self, before: GroupContext, tree: RatchetTree, after: tuple[Extension, ...], user: str
     ) -> None:
         old, new = read_binding(before.extensions), read_binding(after)
         if (old.log_id, old.retention, old.predecessor) != (
@@ -171,12 +200,16 @@ class ProfileRules:
             new.predecessor,
         ):
             self._refuse("binding", "a group stays with its log")
-        changed = read_profile(after)
+        profile, changed = read_profile(before.extensions), read_profile(after)
         if len(changed.name) > MAX_NAME:
             self._refuse("name-length", f"a group's name has at most {MAX_NAME} bytes")
+        if not changed.admins:
+            self._refuse("no-admin", "a group has an administrator")
         renamed_only = changed.replace(name=profile.name) == profile and old == new
-        if not admin and not (renamed_only and profile.may_rename == WhoMay.MEMBERS):
-            self._refuse("may-change", f"{user} may not change the group's rules")
+        who = profile.may_rename if renamed_only else WhoMay.ADMINS
+        if not self.may(who, profile, tree, user):
+            what = f"{user} may not change the group's rules: {profile.only_admins()}"
+            self._refuse("may-change", what)
 
     @staticmethod
     def _refuse(slug: str, message: str) -> NoReturn:

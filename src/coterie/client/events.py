@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coterie.client.rules import GroupRules
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -67,6 +69,17 @@ class Renamed(Event):
     """The group has another name."""
 
     name: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RulesChanged(Event):
+    """The group has other rules, or other administrators (`name@realm`)."""
+
+    rules: GroupRules
+    before: GroupRules
+    admins_added: tuple[str, ...]
+    admins_removed: tuple[str, ...]
     by: str
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from coterie.client.conversation import Conversation
 from coterie.client.intents import Intent, IntentKind
+from coterie.client.rules import GroupRules, changed, encode_change, rules_of
+from coterie.errors import StateError
 from coterie.storage import Message
 
 if TYPE_CHECKING:
@@ -67,12 +69,48 @@ class GroupHandle:
         """Gives the group another name, which all members see."""
         await self._want(IntentKind.RENAME, name.encode())
 
+    def rules(self) -> GroupRules:
+        """Who may do what, and what members do by themselves."""
+        return rules_of(self._conversation.profile)
+
+    async def change_rules(self, **rules: str | bool | int) -> None:
+        """Changes rules by the names of `GroupRules`; only administrators may.
+
+        Raises `StateError` for a rule that there is not, or a value that it does not have.
+        """
+        await self._want(IntentKind.CHANGE_RULES, encode_change(rules))
+
+    async def make_admin(self, *users: str) -> None:
+        """Makes members administrators; raises `StateError` for who is not in the group."""
+        names, present = self._names(users).decode().split(), self.members()
+        absent = [name for name in names if name not in present]
+        if absent:
+            msg = f"{', '.join(absent)} is not in the group: add the user first"
+            raise StateError(msg)
+        await self._want(IntentKind.CHANGE_RULES, encode_change({}, admit=names))
+
+    async def unmake_admin(self, *users: str) -> None:
+        """Makes administrators simple members again; the last one stays administrator."""
+        names = self._names(users).decode().split()
+        changed(self._conversation.profile, encode_change({}, dismiss=names), self.epoch)
+        await self._want(IntentKind.CHANGE_RULES, encode_change({}, dismiss=names))
+
     async def renew_keys(self) -> None:
         """Replaces this device's keys in the group: who had a copy of the old ones is locked out."""
         await self._want(IntentKind.RENEW, b"")
 
     async def leave(self) -> None:
-        """Asks the others to remove this device; they do with their next Commit."""
+        """Asks the others to remove this device; they do with their next Commit. Who is alone is out at once.
+
+        Raises `StateError` for the last device of the only administrator, as long as others are in the group.
+        """
+        self._conversation.check_leaving()
+        await self.leave_anyway()
+
+    async def leave_anyway(self) -> None:
+        """Leaves, even if nobody stays who is administrator: everybody has an administrator's rights then."""
+        if self._conversation.leave_alone():
+            return
         await self._want(IntentKind.LEAVE, b"")
 
     async def send(self, text: str, *, answers: Message | None = None) -> str:

@@ -18,6 +18,7 @@ from coterie.client.line import (
     Line,
 )
 from coterie.client.place import DROPPED, Place
+from coterie.client.rules import changed
 from coterie.client.vault import Step
 from coterie.errors import RuleViolation, ServiceError, StateError
 from coterie.mls.extension import Extension
@@ -121,7 +122,7 @@ class Making(Place):
             case IntentKind.RENAME | IntentKind.CHANGE_RULES:
                 profile = self.profile.replace(name=intent.argument)
                 if intent.kind == IntentKind.CHANGE_RULES:
-                    profile = GroupProfile.decode(intent.argument)
+                    profile = changed(self.profile, intent.argument, self.epoch)
                 return None if profile == self.profile else [self._extensions(profile)]
             case IntentKind.READD:
                 return self._readd(intent)

@@ -115,6 +115,23 @@ class Place:
     def _user(self, leaf: int) -> str:
         return self._tools.identity.user_of(self.group.tree, leaf)
 
+    def check_leaving(self) -> None:
+        """Raises `StateError` where nobody would be administrator if this device left, though others stay."""
+        users, own = self.users(), self._tools.identity.user
+        admins = [user for user in users if self.profile.is_admin(user)]
+        if admins == [own] and len(users) > 1 and len(users[own]) == 1:
+            msg = "you are the only administrator: make somebody else one before you leave"
+            raise StateError(msg)
+
+    def leave_alone(self) -> bool:
+        """Ends the group here where this device is the only member; nobody else could remove it."""
+        if not self.is_active or self.group.tree.member_count != 1:
+            return False
+        with self._tools.vault.step() as step:
+            step.end(self.id, "you left the group; nobody else was in it")
+        self._line = None
+        return True
+
     def want(self, intent: Intent) -> int:
         """Stores an intent; it is carried out by `sync`, now or when the service can be reached."""
         if not self.is_active:

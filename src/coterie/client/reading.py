@@ -24,10 +24,12 @@ from coterie.client.line import (
 )
 from coterie.client.making import Making
 from coterie.client.place import DROPPED
+from coterie.client.rules import rules_of
 from coterie.client.scheduling import own_turn_to_fill
 from coterie.client.vault import Step
 from coterie.errors import CoterieError, ServiceError, VerificationError
 from coterie.mls.group import StagedCommit
+from coterie.mls.group_context import GroupContext
 from coterie.mls.proposal import GroupContextExtensions
 from coterie.transport import api
 from coterie.transport.refusal import Refused
@@ -136,12 +138,15 @@ class Reading(Making):
         told: list[events.Event] = []
         try:
             with tools.vault.step() as step:
+                context = line.group.context
                 outcome = line.take(stored, now=tools.clock())
                 if isinstance(outcome, Committed):
                     self._note_added(step, outcome.commit)
                 told = self._act(step, line, outcome)
+                if isinstance(outcome, Committed) and outcome.commit.next is not None:
+                    told += self._changes(context, outcome.commit)
                 if self._ended(outcome):
-                    step.end(self.id, line)
+                    step.end(self.id, "this device was removed from the group")
                 else:
                     step.save_line(self.id, line)
         except VerificationError as error:
@@ -265,12 +270,12 @@ class Reading(Making):
         step.add_box(self.id, line.state.epoch, bytes(line.keys.box_seed))
         name = read_profile(self.group.context.extensions).name.decode(errors="replace")
         step.set_name(self.id, name)
-        return self._tell(commit, name)
+        return self._tell(commit)
 
     def _name_of(self, commit: StagedCommit) -> str:
         return self._tools.identity.user_of_credential(commit.committer.credential)
 
-    def _tell(self, commit: StagedCommit, name: str) -> list[events.Event]:
+    def _tell(self, commit: StagedCommit) -> list[events.Event]:
         by, told = self._name_of(commit), list[events.Event]()
         user_of = self._tools.identity.user_of_credential
         added = sorted({user_of(member.credential) for member in commit.added})
@@ -279,11 +284,26 @@ class Reading(Making):
             told.append(events.MembersAdded(self.id, tuple(added), by))
         if removed:
             told.append(events.MembersRemoved(self.id, tuple(removed), by))
-        contents = [entry.proposal.content for entry in commit.proposals]
-        if any(isinstance(content, GroupContextExtensions) for content in contents):
-            told.append(events.Renamed(self.id, name, by))
-        if not contents:
+        if not commit.proposals:
             told.append(events.KeysRenewed(self.id, by))
+        return told
+
+    def _changes(self, before: GroupContext, commit: StagedCommit) -> list[events.Event]:
+        """What a Commit made of the group's name and rules."""
+        contents = [entry.proposal.content for entry in commit.proposals]
+        if not any(isinstance(content, GroupContextExtensions) for content in contents):
+            return []
+        by, told = self._name_of(commit), list[events.Event]()
+        old, new = read_profile(before.extensions), self.profile
+        if old.name != new.name:
+            told.append(events.Renamed(self.id, new.name.decode(errors="replace"), by))
+        if old.replace(name=new.name, links_since=new.links_since) != new:
+            added = [a.decode(errors="replace") for a in new.admins if a not in old.admins]
+            removed = [a.decode(errors="replace") for a in old.admins if a not in new.admins]
+            event = events.RulesChanged(
+                self.id, rules_of(new), rules_of(old), tuple(added), tuple(removed), by
+            )
+            told.append(event)
         return told
 
     def _plan_renewal(self) -> None:

@@ -139,14 +139,14 @@ class Step:
         """Notes that this device asked to be added again."""
         self._tx.put(_CLIENT, _REQUESTED + conversation.encode(), b"%d " % now + package)
 
-    def end(self, conversation: str, line: Line) -> None:
+    def end(self, conversation: str, why: str) -> None:
         """The device is out: every key of the group goes, the history stays."""
-        self._tx.apply(_group_space(conversation), line.group.save())
+        self._tx.delete_space(_group_space(conversation))
         self._tx.delete(_LINES, conversation.encode())
         self._tx.delete_space(_trail_space(conversation))
         for intent_id, _ in self.intents(conversation):
             self._tx.remove_intent(intent_id)
-        self.set_status(conversation, "left", "this device was removed from the group")
+        self.set_status(conversation, "left", why)
 
     def set_status(self, conversation: str, status: str, why: str = "") -> None:
         """Whether the device takes part, and why not."""

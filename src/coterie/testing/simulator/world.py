@@ -29,8 +29,6 @@ from coterie.client import (
     returning,
 )
 from coterie.client import identity as client_identity
-from coterie.client.content import WhoMay
-from coterie.client.intents import Intent, IntentKind
 from coterie.errors import ServiceError
 from coterie.mls.tls import Struct
 from coterie.testing.clock import Clock
@@ -161,13 +159,7 @@ class World:
         first.run(first.client.create_group("Model", retention=RETENTION))
         group = first.client.groups()[0]
         self.group_id = group.id
-        vault, config = first.client.vault, first.client.tools.config
-        group_line = vault.load_line(group.id, config)
-        profile = content.read_profile(group_line.group.context.extensions).replace(
-            may_add=WhoMay.MEMBERS, may_remove=WhoMay.MEMBERS
-        )
-        with vault.step() as step:
-            step.add_intent(group.id, Intent(IntentKind.CHANGE_RULES, profile.encode()))
+        first.run(group.change_rules(may_add="members", may_remove="members"))
         others = names[1 : self.kit.members]
         if others:
             first.run(group.add(*others))

@@ -1,0 +1,125 @@
+"""What the commands of a person share: options, saying things, catching up, events as lines for a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from coterie.apps.showing import clock, person, visible
+from coterie.client import Client, GroupHandle
+from coterie.client.events import (
+    Event,
+    Joined,
+    MembersAdded,
+    MembersRemoved,
+    MessageReceived,
+    Missed,
+    Problem,
+    RemovedFromGroup,
+    Renamed,
+    RulesChanged,
+)
+from coterie.client.rules import differences
+from coterie.errors import ServiceError
+
+ProfileOption = Annotated[
+    Path | None,
+    typer.Option("--profile", "-p", help="The profile's directory.", envvar="COTERIE_PROFILE"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+GroupArgument = Annotated[str, typer.Argument(help="The group's name, or the beginning of its id.")]
+UserArgument = Annotated[str, typer.Argument(help="A user, with or without the realm.")]
+UsersArgument = Annotated[list[str], typer.Argument(help="Users, with or without the realm.")]
+
+
+def out() -> Console:
+    """Standard output for people."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Prints a line of rich markup; what comes from others is escaped by the caller."""
+    out().print(text)
+
+
+async def catch_up(client: Client) -> bool:
+    """Syncs; says so and goes on where the service is away."""
+    try:
+        await client.sync()
+    except ServiceError as error:
+        Console(stderr=True, highlight=False).print(
+            f"[yellow]offline:[/] {escape(visible(str(error)))}", soft_wrap=True
+        )
+        return False
+    return True
+
+
+def report(client: Client, group: GroupHandle, done: str) -> None:
+    """Says that it is done, or stored, or why it cannot be; exit code 1 then."""
+    problems = [event for event in client.pending_events() if isinstance(event, Problem)]
+    for event in problems:
+        Console(stderr=True, highlight=False).print(describe(event, client), soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+    left = group.waiting()
+    if left:
+        say(f"{done} (stored; {left} waiting for the service)")
+    elif done:
+        say(done)
+
+
+def describe(event: Event, client: Client) -> str:
+    """One line for a person, as rich markup; empty where there is nothing to say."""
+    realm = client.identity.stored.realm.decode()
+    name = client.vault.name(event.conversation) if event.conversation else ""
+    line = _about_members(event, realm) or _about_this_device(event, realm)
+    return f"[cyan]{escape(visible(name))}[/] {line}" if line else ""
+
+
+def _who(realm: str, *users: str) -> str:
+    return escape(", ".join(person(user, realm) for user in users))
+
+
+def _about_members(event: Event, realm: str) -> str:
+    """What somebody did to the group."""
+    match event:
+        case MembersAdded():
+            did = f"{_who(realm, event.by)} added {_who(realm, *event.users)}"
+        case MembersRemoved():
+            did = f"{_who(realm, event.by)} removed {_who(realm, *event.users)}"
+        case Renamed():
+            did = f"{_who(realm, event.by)} renamed the group: {escape(visible(event.name))}"
+        case RulesChanged():
+            said = [f"made {_who(realm, user)} administrator" for user in event.admins_added]
+            said += [f"made {_who(realm, user)} a simple member" for user in event.admins_removed]
+            rules = differences(event.before, event.rules)
+            said += [f"changed the rules: {'; '.join(rules)}"] if rules else []
+            did = f"{_who(realm, event.by)} {'; '.join(said)}"
+        case _:
+            return ""
+    return f"[dim]{did}[/]"
+
+
+def _about_this_device(event: Event, realm: str) -> str:
+    """What this device received, and how it stands."""
+    match event:
+        case MessageReceived():
+            text = escape(visible(event.text, lines=True))
+            who = _who(realm, event.sender)
+            return f"[dim]{clock(event.sent_at)}[/] [bold]{who}[/]: {text}"
+        case Joined():
+            return "[green]you are in this group now[/]"
+        case RemovedFromGroup():
+            who = _who(realm, event.by)
+            return f"[red]{who} removed you: you read nothing that comes now[/]"
+        case Missed():
+            return f"[yellow]{event.count} entries were dropped before you read them[/]"
+        case Problem():
+            advice = f" — {escape(event.what_to_do)}" if event.what_to_do else ""
+            return f"[yellow]{escape(visible(event.what))}[/]{advice}"
+        case _:
+            return ""
