@@ -44,6 +44,7 @@ from coterie.mls.treekem import PATH_LABEL
 from coterie.mls.types import ExtensionType, WireFormat
 from coterie.mls.validation import CustomProposal
 from coterie.testing import Clock, MemoryStore, Randomness
+from tests.scenario.held import Watch
 
 T = TypeVar("T")
 
@@ -153,6 +154,7 @@ class Seat:
     """A proposal of the present epoch never arrived."""
     stuck: bool = False
     """A Commit cannot be processed for want of it."""
+    watch: Watch = field(default_factory=Watch)
 
     def save(self) -> None:
         self.store.apply(self.group.save())
@@ -390,6 +392,7 @@ class World:
         for seat in self.seats.values():
             assert Truth.of(seat.group) == self.truth[seat.group.epoch]
             self.check_held(seat)
+            seat.watch.check(seat.group)
         if self.observer is not None:
             assert self.observer.context.encode() == self.truth[self.epoch].context
             assert self.observer.tree.encode() == self.truth[self.epoch].tree
