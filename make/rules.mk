@@ -4,8 +4,9 @@
 rules: $(STAMP) ## write docs/rules.md: each rule, where it is checked, how often it is broken
 	@$(PYTHON_BIN) -m tests.rules.document $(RULES_ARGS)
 
-mutants: $(STAMP) ## take out each check of the core in turn: the tests of its rule must fail
+mutants: $(STAMP) ## take out each check in turn: its tests must fail (MUTANTS_ARGS=--every=20, or a part of a name)
 	@nice -n 10 $(PYTHON_BIN) -m tests.rules.mutants $(MUTANTS_ARGS)
+	@nice -n 10 $(PYTHON_BIN) -m tests.rules.service_mutants $(MUTANTS_ARGS)
 
 .PHONY: negative-vectors
 negative-vectors: $(STAMP) ## write vectors/negative: what a client must refuse

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -14,9 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from coterie.mls.credential import AcceptAnything
-from coterie.mls.crypto import SignaturePrivateKey, Suite
+from coterie.mls.crypto import Suite
 from coterie.mls.group import Config, Group, SecretHeld
-from coterie.mls.hpke import HPKEPrivateKey
 from coterie.mls.secret import Secret
 from coterie.testing import MemoryStore, Randomness
 
@@ -79,20 +79,19 @@ def named_values(group: Group) -> set[bytes]:
 
 def _values(group: Group, held: SecretHeld) -> set[bytes]:
     epoch, keys = group._epoch, group._keys
-    match held.what:
-        case "the pending epoch":
-            return secret_values(reached(group._pending))
-        case "keys of an own Update":
-            return secret_values(reached(group._proposals.own_updates))
-        case "resumption key":
-            return secret_values([keys.resumption_psk(held.epoch)])
-        case "signature private key":
-            return _of_key(epoch.signature_key)
-        case "leaf private key":
-            return _of_key(epoch.private.leaf_key)
-        case what if what.startswith("private key of "):
-            nodes = {f"private key of {node!r}": key for node, key in epoch.private.parents.items()}
-            return _of_key(nodes[what])
+    alone: dict[str, Callable[[], Iterable[object]]] = {
+        "the pending epoch": lambda: reached(group._pending),
+        "keys of an own Update": lambda: reached(group._proposals.own_updates),
+        "resumption key": lambda: [keys.resumption_psk(held.epoch)],
+        "signature private key": lambda: reached(epoch.signature_key),
+        "leaf private key": lambda: reached(epoch.private.leaf_key),
+        **{
+            f"private key of {node!r}": partial(reached, key)
+            for node, key in epoch.private.parents.items()
+        },
+    }
+    if held.what in alone:
+        return secret_values(alone[held.what]())
     past = keys.of_epoch(held.epoch)
     assert past is not None, held
     if held.what == "sender_data_secret":
@@ -101,10 +100,6 @@ def _values(group: Group, held: SecretHeld) -> set[bytes]:
         assert held.epoch == group.epoch
         return {bytes(getattr(epoch.secrets, held.what))}
     return {bytes(value) for what, value in past.secret_tree.held() if what == held.what}
-
-
-def _of_key(key: HPKEPrivateKey | SignaturePrivateKey) -> set[bytes]:
-    return {bytes(key.private_bytes())}
 
 
 class Watch:

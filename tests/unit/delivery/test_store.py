@@ -90,6 +90,22 @@ def test_an_old_database_is_brought_up_to_date(tmp_path: Path) -> None:
     db.close()
 
 
+def test_a_database_of_the_newest_version_is_opened_as_it_is(tmp_path: Path) -> None:
+    path = str(tmp_path / "w.db")
+    for _ in range(2):
+        db = open_database(path, SCHEMA)
+        db.close()
+
+
+def test_a_database_that_cannot_be_brought_up_to_date_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "w.db")
+    db = open_database(path, SCHEMA)
+    db.execute("PRAGMA user_version=1")
+    db.close()
+    with pytest.raises(StorageError, match="cannot be brought up to date"):
+        open_database(path, SCHEMA)
+
+
 def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "w.db")
     db = open_database(path, SCHEMA)

@@ -1,0 +1,169 @@
+"""Takes the checks of the services out one by one, and sees whether their tests notice.
+
+`python -m tests.rules.service_mutants [--list] [--every=N] [PART_OF_A_NAME]`. The three kinds of mutants are those of
+`mutating`. Which tests are meant for a place is measured: first all run once, and which lines each of them executes in
+this process is kept; of a mutant, those run that come by, first those that met the very error.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.rules.mutating import (
+    QUIET,
+    ROOT,
+    SOURCE,
+    Mutant,
+    Part,
+    called,
+    choose,
+    error_of,
+    report,
+    survives,
+)
+
+ROOMS = ("delivery", "authentication", "identity", "transport")
+TESTS = (
+    "tests/unit/delivery",
+    "tests/unit/identity",
+    "tests/unit/transport",
+    "tests/unit/test_answers.py",
+    "tests/services/test_authentication.py",
+    "tests/services/test_authentication_bounds.py",
+    "tests/services/test_authentication_keys.py",
+    "tests/services/test_delivery.py",
+    "tests/services/test_delivery_openapi.py",
+)
+CHECK = re.compile(r"_?(check|verify|require|refuse|validate|limit|charge|take|use)(_|$)")
+EQUIVALENT: dict[str, str] = {}
+
+
+def _guarded(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Raise) or (
+        isinstance(node, ast.Expr) and (called(node.value) or "").startswith("_refuse")
+    )
+
+
+SERVICES = Part(
+    tuple(path for room in ROOMS for path in sorted((SOURCE / "coterie" / room).rglob("*.py"))),
+    raises=lambda node: error_of(node) is not None or isinstance(node.exc, ast.Name),
+    checks=lambda name: CHECK.match(name) is not None,
+    guarded=_guarded,
+    predicates=True,
+)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which tests come by where, and how long they take in seconds."""
+
+    by_line: dict[str, dict[int, list[str]]]
+    seconds: dict[str, float]
+
+    def tests(self, mutant: Mutant) -> list[str]:
+        """Those that execute the mutant's line: first those that meet the error, the quick ones first."""
+        lines = self.by_line.get(str(mutant.path), {})
+        met = set(lines.get(mutant.error_line, ()))
+        return sorted(
+            lines.get(mutant.line, ()), key=lambda test: (test not in met, self.seconds[test])
+        )
+
+
+class _Clock:
+    """A plugin of pytest that keeps how long each test took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] += report.duration
+
+
+def _measure(target: Path) -> bool:
+    """Runs all tests and writes what they reach; in a child, since it loads the services."""
+    import coverage  # noqa: PLC0415 - only where it is used
+    import pytest  # noqa: PLC0415
+
+    clock, data = _Clock(), target.with_suffix(".coverage")
+    tracer = coverage.Coverage(
+        data_file=str(data), source=[str(SOURCE / "coterie" / room) for room in ROOMS]
+    )
+
+    class Contexts:
+        def pytest_runtest_logstart(self, nodeid: str) -> None:
+            tracer.switch_context(nodeid)
+
+    tracer.start()
+    files = [name for name in TESTS if (ROOT / name).exists()]
+    ended = pytest.main([*QUIET, *files], plugins=[clock, Contexts()])
+    tracer.stop()
+    found = tracer.get_data()
+    by_line = {name: found.contexts_by_lineno(name) for name in found.measured_files()}
+    target.write_text(json.dumps([by_line, clock.seconds]), encoding="utf-8")
+    return ended == 0
+
+
+def measured() -> Reach | None:
+    """What the tests reach; None if they fail."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "reach.json"
+        if not survives(None, lambda: _measure(target)):
+            return None
+        by_line, seconds = json.loads(target.read_text(encoding="utf-8"))
+    return Reach(
+        {
+            name: {
+                int(line): [each for each in tests if each in seconds]
+                for line, tests in lines.items()
+            }
+            for name, lines in by_line.items()
+        },
+        seconds,
+    )
+
+
+def _held(tests: Sequence[str]) -> bool:
+    """Runs in the child: whether these tests notice nothing."""
+    import pytest  # noqa: PLC0415 - loaded before
+
+    return not tests or pytest.main([*QUIET, *tests]) == 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs them; the exit status is 1 where one survives that is not equivalent."""
+    _load()
+    chosen = choose(SERVICES, arguments)
+    if "--list" in arguments:
+        print("\n".join(mutant.name for mutant in chosen))  # noqa: T201 - a command prints
+        return 0
+    reach = measured()
+    if reach is None:
+        print("the tests fail without any mutant: run them first", file=sys.stderr)  # noqa: T201
+        return 2
+    return report(chosen, lambda m: survives(m, lambda: _held(reach.tests(m))), EQUIVALENT)
+
+
+def _load() -> None:
+    """Loads the libraries once for all children."""
+    import cryptography.x509  # noqa: PLC0415
+    import httpx  # noqa: PLC0415
+    import hypothesis  # noqa: PLC0415
+    import pytest  # noqa: PLC0415
+    import schemathesis  # noqa: PLC0415
+    import starlette.applications  # noqa: PLC0415
+    import uvicorn  # noqa: PLC0415
+
+    del cryptography, httpx, hypothesis, pytest, schemathesis, starlette, uvicorn
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

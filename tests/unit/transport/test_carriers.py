@@ -1,0 +1,194 @@
+"""What a client's carriers make of services that fail, lie or answer what is no answer: always an error of ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
+
+from coterie.errors import DecodeError, ServiceError
+from coterie.transport import api, as_api, authentication
+from coterie.transport.authentication import AuthenticationClient
+from coterie.transport.client import Connection
+from coterie.transport.http import HTTPCarrier
+from coterie.transport.memory import MemoryCarrier
+from coterie.transport.refusal import Refused
+from tests.delivery_model import new_log
+
+REQUEST = new_log()[1]
+
+
+def _answered(*, status: int = 200, content: bytes = b"", kind: str = api.MEDIA_TYPE) -> Any:
+    """What `call` raises where the service answers this."""
+
+    async def main() -> None:
+        carrier = HTTPCarrier("http://service")
+        await carrier._client.aclose()
+        carrier._client = httpx.AsyncClient(
+            transport=httpx.MockTransport(
+                lambda _: httpx.Response(status, headers={"content-type": kind}, content=content)
+            )
+        )
+        try:
+            await carrier.call("logs/create", REQUEST, api.Appended)
+        finally:
+            await carrier.close()
+
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(main())
+    return caught.value
+
+
+def test_an_answer_of_another_type_is_none() -> None:
+    for status, retry in ((200, None), (404, None), (503, 1.0)):
+        error = _answered(status=status, kind="text/html")
+        assert "address" in str(error)
+        assert error.retry_after == retry
+
+
+def test_a_malformed_answer_is_an_error_of_the_service() -> None:
+    for status in (200, 400, 500):
+        assert "malformed" in str(_answered(status=status, content=b"\xff"))
+
+
+def test_a_refusal_is_raised_whatever_its_status() -> None:
+    failure = api.Failure(api.ErrorCode.QUOTA, b"full", 7)
+    for status in (400, 429, 503):
+        error = _answered(status=status, content=failure.encode())
+        assert isinstance(error, Refused)
+        assert (error.code, error.retry_after) == (api.ErrorCode.QUOTA, 7)
+
+
+def test_a_service_that_is_not_there_may_be_tried_again() -> None:
+    async def main() -> None:
+        carrier = HTTPCarrier("http://127.0.0.1:1")
+        for work in (carrier.info(), carrier.connect()):
+            with pytest.raises(ServiceError, match="cannot be reached") as caught:
+                await work
+            assert caught.value.retry_after is not None
+        await carrier.close()
+
+    asyncio.run(main())
+
+
+# -- WebSocket
+
+
+def _connected(
+    serving: Callable[[ServerConnection], Awaitable[None]],
+    client: Callable[[Connection], Awaitable[None]],
+) -> None:
+    async def main() -> None:
+        protocols = [Subprotocol(api.SUBPROTOCOL)]
+        async with serve(serving, "127.0.0.1", 0, subprotocols=protocols) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            carrier = HTTPCarrier(f"http://127.0.0.1:{port}")
+            connection = await carrier.connect()
+            try:
+                await client(connection)
+            finally:
+                await connection.close()
+                await carrier.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [("text", ServiceError), (b"", DecodeError), (b"\xff" * 9, DecodeError)],
+)
+def test_a_frame_that_is_none_raises(sent: str | bytes, error: type[Exception]) -> None:
+    async def serving(socket: ServerConnection) -> None:
+        await socket.send(sent)
+        await socket.wait_closed()
+
+    async def client(connection: Connection) -> None:
+        with pytest.raises(error):
+            await connection.receive()
+
+    _connected(serving, client)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [("quota: full", api.ErrorCode.QUOTA), ("nonsense: x", None), ("", None)],
+)
+def test_a_connection_that_was_ended_says_why(reason: str, code: api.ErrorCode | None) -> None:
+    async def serving(socket: ServerConnection) -> None:
+        await socket.close(1008, reason)
+
+    async def client(connection: Connection) -> None:
+        frame = api.ClientFrame(api.ClientFrameType.UNSUBSCRIBE, unsubscribe=api.Unsubscribe(1))
+        with pytest.raises(ServiceError) as caught:
+            await connection.receive()
+        assert getattr(caught.value, "code", None) is code
+        with pytest.raises(ServiceError):
+            await connection.send(frame)
+
+    _connected(serving, client)
+
+
+class _Channel:
+    def receive(self, frame: api.ClientFrame) -> None:
+        pass
+
+    def shut(self) -> None:
+        pass
+
+
+class _Ending:
+    """A service whose subscriptions end at once."""
+
+    def channel(self, send: Any, close: Callable[[api.Failure], Awaitable[None]]) -> _Channel:
+        self.close = close
+        return _Channel()
+
+
+def test_a_connection_in_memory_says_why_it_was_ended() -> None:
+    async def main() -> None:
+        service = _Ending()
+        connection = await MemoryCarrier(service).connect()  # type: ignore[arg-type]
+        await service.close(api.Failure(api.ErrorCode.TOO_SLOW, b"slow"))
+        with pytest.raises(Refused) as caught:
+            await connection.receive()
+        assert caught.value.code is api.ErrorCode.TOO_SLOW
+        await connection.close()
+        with pytest.raises(ServiceError, match="closed"):
+            await connection.receive()
+
+    asyncio.run(main())
+
+
+# -- the Authentication Service
+
+
+def _asked(response: httpx.Response) -> ServiceError:
+    async def main() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: response)) as http:
+            client = AuthenticationClient(http, "http://service/", "realm", clock=lambda: 0)
+            await client.realm_info()
+
+    with pytest.raises(ServiceError) as caught:
+        asyncio.run(main())
+    return caught.value
+
+
+def test_the_authentication_services_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authentication, "MAX_ANSWER", 100)
+    assert "longer" not in str(_asked(httpx.Response(200, content=bytes(100))))
+    assert "longer than 100 bytes" in str(_asked(httpx.Response(200, content=bytes(101))))
+
+
+def test_the_authentication_services_answer_decodes_or_is_an_error() -> None:
+    assert "no RealmInfo" in str(_asked(httpx.Response(200, content=b"\xff")))
+    page = _asked(httpx.Response(502, content=b"<html>"))
+    assert "status 502" in str(page)
+    assert page.retry_after is not None
+    failure = as_api.Failure(as_api.ErrorCode.UNAVAILABLE, b"later", 30)
+    refused = _asked(httpx.Response(503, content=failure.encode()))
+    assert isinstance(refused, as_api.Refused)
