@@ -33,7 +33,7 @@ def _structs() -> list[type[Struct]]:
     while todo:
         for each in todo.pop().__subclasses__():
             todo.append(each)
-            if each._fields and each.__module__.startswith("coterie.mls"):
+            if each.__dict__.get("_fields") and each.__module__.startswith("coterie.mls"):
                 found.append(each)
     return sorted(set(found), key=lambda cls: cls.__qualname__)
 

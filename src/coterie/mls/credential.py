@@ -7,7 +7,7 @@ says in the open that nobody is authenticated, and is for tests.
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 from coterie.errors import VerificationError
 from coterie.mls.rules import Rule
@@ -26,6 +26,8 @@ class Credential(Struct):
 
     Credential types that are not known here are read as one opaque vector, as their drafts define them.
     """
+
+    _detached: ClassVar[bool] = True
 
     credential_type: CredentialType
     content: Annotated[

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from builtins import map as serial_map
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hmac import compare_digest
@@ -88,6 +88,8 @@ class SignatureScheme(Generic[K]):
     check_public: Callable[[bytes], object]
     order: int | None = None
     mask: int = 0xFF
+    public_length: int | None = None
+    """Where all strings of one length are taken for public keys: that length."""
 
     def is_private(self, private: bytes) -> bool:
         """Whether the bytes are a serialized private key: of the right length, and a scalar in range."""
@@ -161,6 +163,7 @@ ED25519: SignatureScheme[Ed25519PrivateKey] = SignatureScheme(
         signature, message
     ),
     check_public=_of_length(32),
+    public_length=32,
 )
 ED448: SignatureScheme[Ed448PrivateKey] = SignatureScheme(
     name="Ed448",
@@ -172,6 +175,7 @@ ED448: SignatureScheme[Ed448PrivateKey] = SignatureScheme(
         signature, message
     ),
     check_public=_of_length(57),
+    public_length=57,
 )
 
 
@@ -298,6 +302,11 @@ class Suite:
         digest: bytes = self._hash(data).digest()
         return digest
 
+    def hash_many(self, data: list[bytes]) -> list[bytes]:
+        """Hash of each."""
+        function = self._hash
+        return [function(each).digest() for each in data]
+
     def mac(self, key: bytes, data: bytes) -> bytes:
         """MAC, `hash_length` bytes."""
         return self._hmac(key, data)
@@ -374,6 +383,12 @@ class Suite:
                 rule=Rule.SIGNATURE_PUBLIC_KEY,
             ) from None
 
+    def check_signature_public_keys(self, keys: Sequence[bytes]) -> None:
+        """Raises what `check_signature_public_key` does for the first one that is none."""
+        if set(map(len, keys)) - {self.signature.public_length}:
+            for public in keys:
+                self.check_signature_public_key(public)
+
     def sign_with_label(self, key: SignaturePrivateKey, label: str, content: bytes) -> bytes:
         """SignWithLabel. A key of another suite's scheme is the caller's mistake: ValueError."""
         if key.scheme is not self.signature:
@@ -405,21 +420,22 @@ class Suite:
         `progress` is called now and then with the number of signatures that held.
         """
         verified = 0
-
-        def verify_batch(batch: list[SignatureJob]) -> tuple[int, bool]:
-            for number, (public, label, content, signature) in enumerate(batch):
-                try:
-                    self.verify_with_label(public, label, content, signature, rule=rule)
-                except VerificationError:
-                    return number, False
-            return len(batch), True
-
-        for good, complete in map(verify_batch, _batches(jobs)):
+        for good, complete in map(self.verify_batch, _batches(jobs)):
             verified += good
             if not complete:
                 raise VerificationError(f"signature {verified} does not verify", rule=rule)
             if progress is not None:
                 progress(verified)
+
+    def verify_batch(self, batch: Sequence[SignatureJob]) -> tuple[int, bool]:
+        """VerifyWithLabel for each until one does not hold: how many did, and whether all did."""
+        verify = self.signature.verify
+        for number, (public, label, content, signature) in enumerate(batch):
+            try:
+                verify(public, signature, _labelled(label, content))
+            except (InvalidSignature, ValueError):
+                return number, False
+        return len(batch), True
 
     # Public-key encryption, §5.1.3 and §8.3
 
@@ -438,6 +454,10 @@ class Suite:
     def check_hpke_public_key(self, public: bytes) -> None:
         """Raises VerificationError unless everybody can seal to this public key."""
         self.hpke.check_public_key(public)
+
+    def check_hpke_public_keys(self, keys: Sequence[bytes]) -> None:
+        """Raises what `check_hpke_public_key` does for the first one that is none."""
+        self.hpke.check_public_keys(keys)
 
     def encrypt_with_label(
         self, public: bytes, label: str, context: bytes, plaintext: bytes, rng: RandomSource

@@ -12,7 +12,7 @@ Every operation is a function of its arguments and of the bytes that `rng` retur
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -126,6 +126,14 @@ class Curve(Generic[K]):
     check_public: Callable[[bytes], object]
     order: int | None = None
     mask: int = 0xFF
+    refused: frozenset[bytes] | None = None
+    """Where given: all strings of the right length that are no public keys; so many keys are checked at once."""
+
+    def are_public(self, keys: Collection[bytes]) -> bool:
+        """Say whether it is plain that all are public keys; False says nothing."""
+        if self.refused is None:
+            return False
+        return self.refused.isdisjoint(keys) and set(map(len, keys)) <= {self.public_length}
 
     def is_private(self, private: bytes) -> bool:
         """Say whether the bytes are a serialized private key: of the right length, and a scalar in range."""
@@ -134,34 +142,39 @@ class Curve(Generic[K]):
         return self.order is None or 0 < int.from_bytes(private) < self.order
 
 
-def _refuse(length: int, low_order: frozenset[int], mask: int) -> Callable[[bytes], None]:
+def _refuse(length: int, low_order: frozenset[bytes]) -> Callable[[bytes], None]:
     """Make the check for a Montgomery curve, on which all strings are points but a few are of low order.
 
     With those every exchange gives zero (RFC 7748, section 6): whoever put one into a tree would stop all others from
-    committing. `low_order` holds them as integers, not reduced, after `mask` has taken off the bits that are ignored.
+    committing. `low_order` holds every string that stands for one.
     """
 
     def check(public: bytes) -> None:
         if len(public) != length:
             raise ValueError(f"it has {len(public)} bytes, not {length}")
-        if int.from_bytes(public, "little") & mask in low_order:
+        if public in low_order:
             raise ValueError("it is a point of low order")
 
     return check
 
 
-def _low_order_x25519() -> frozenset[int]:
-    """Give the u-coordinates of the points of low order on Curve25519 and its twist, below 2**255."""
+def _low_order_x25519() -> frozenset[bytes]:
+    """Give all strings for points of low order on Curve25519 and its twist: not reduced, the highest bit ignored."""
     p = 2**255 - 19
     order_8 = 0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F
     other_8 = 0x00B8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0
-    return frozenset((0, 1, order_8, other_8, p - 1, p, p + 1))
+    points = (0, 1, order_8, other_8, p - 1, p, p + 1)
+    return frozenset((u | bit).to_bytes(32, "little") for u in points for bit in (0, 1 << 255))
 
 
-def _low_order_x448() -> frozenset[int]:
-    """Give the u-coordinates of the points of low order on Curve448 and its twist, below 2**448."""
+def _low_order_x448() -> frozenset[bytes]:
+    """Give all strings for points of low order on Curve448 and its twist: not reduced."""
     p = 2**448 - 2**224 - 1
-    return frozenset((0, 1, p - 1, p, p + 1))
+    return frozenset(u.to_bytes(56, "little") for u in (0, 1, p - 1, p, p + 1))
+
+
+_LOW_ORDER_X25519 = _low_order_x25519()
+_LOW_ORDER_X448 = _low_order_x448()
 
 
 _X25519: Curve[X25519PrivateKey] = Curve(
@@ -170,7 +183,8 @@ _X25519: Curve[X25519PrivateKey] = Curve(
     load=X25519PrivateKey.from_private_bytes,
     public_bytes=lambda key: key.public_key().public_bytes_raw(),
     exchange=lambda key, public: key.exchange(X25519PublicKey.from_public_bytes(public)),
-    check_public=_refuse(32, _low_order_x25519(), 2**255 - 1),
+    check_public=_refuse(32, _LOW_ORDER_X25519),
+    refused=_LOW_ORDER_X25519,
 )
 _X448: Curve[X448PrivateKey] = Curve(
     private_length=56,
@@ -178,7 +192,8 @@ _X448: Curve[X448PrivateKey] = Curve(
     load=X448PrivateKey.from_private_bytes,
     public_bytes=lambda key: key.public_key().public_bytes_raw(),
     exchange=lambda key, public: key.exchange(X448PublicKey.from_public_bytes(public)),
-    check_public=_refuse(56, _low_order_x448(), 2**448 - 1),
+    check_public=_refuse(56, _LOW_ORDER_X448),
+    refused=_LOW_ORDER_X448,
 )
 
 
@@ -398,6 +413,12 @@ class HPKE:
     def check_public_key(self, public: bytes) -> None:
         """Raise VerificationError unless a message can be sealed to this public key."""
         self.kem.check_public_key(public)
+
+    def check_public_keys(self, keys: Sequence[bytes]) -> None:
+        """Raise what `check_public_key` does for the first one that is none."""
+        if not self.kem.curve.are_public(keys):
+            for public in keys:
+                self.kem.check_public_key(public)
 
     # Messages
 

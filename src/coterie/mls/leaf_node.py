@@ -6,11 +6,12 @@ The checks here need nothing but the leaf and the place it stands in; what depen
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, ClassVar
 
-from coterie.errors import RuleViolation
+from coterie.errors import CoterieError, RuleViolation
 from coterie.mls.credential import Authenticator, Credential, authenticate
-from coterie.mls.crypto import SignaturePrivateKey, Suite
+from coterie.mls.crypto import SignatureJob, SignaturePrivateKey, Suite
 from coterie.mls.extension import (
     MAX_CAPABILITIES,
     Capabilities,
@@ -19,7 +20,7 @@ from coterie.mls.extension import (
     check_extension_list,
 )
 from coterie.mls.rules import Rule
-from coterie.mls.tls import Interned, Struct, Uint, When, encode_opaque
+from coterie.mls.tls import Interned, Struct, Uint, When, encode_opaque, encode_varint
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import (
     DEFAULT_EXTENSION_TYPES,
@@ -32,6 +33,8 @@ from coterie.mls.types import (
 class Lifetime(Struct):
     """§7.2: from and until when the leaf may be used, in seconds since 1970."""
 
+    _detached: ClassVar[bool] = True
+
     not_before: Annotated[int, Uint(8)]
     not_after: Annotated[int, Uint(8)]
 
@@ -42,6 +45,8 @@ class Lifetime(Struct):
 
 class LeafNode(Struct):
     """§7.2."""
+
+    _detached: ClassVar[bool] = True
 
     encryption_key: bytes
     signature_key: bytes
@@ -55,11 +60,15 @@ class LeafNode(Struct):
 
     def to_be_signed(self, group_id: bytes, leaf_index: LeafIndex | int) -> bytes:
         """The encoding of LeafNodeTBS; a key package's leaf is bound to no group and ignores the arguments."""
-        raw = self.encode()
-        signed = raw[: len(raw) - len(encode_opaque(self.signature))]
+        return self.to_be_signed_in(encode_opaque(group_id), leaf_index)
+
+    def to_be_signed_in(self, group: bytes, leaf_index: int) -> bytes:
+        """As `to_be_signed`, with the encoded `opaque group_id<V>`."""
+        raw, length = self.encode(), len(self.signature)
+        signed = raw[: -length - len(encode_varint(length))]
         if self.leaf_node_source == LeafNodeSource.KEY_PACKAGE:
             return signed
-        return signed + encode_opaque(group_id) + int(leaf_index).to_bytes(4)
+        return signed + group + leaf_index.to_bytes(4)
 
 
 class LeafNodeTBS(Struct):
@@ -111,6 +120,16 @@ def check_signature(
     )
 
 
+def signature_jobs(
+    members: Iterable[tuple[LeafIndex, LeafNode]], group_id: bytes
+) -> Iterator[SignatureJob]:
+    """What `Suite.verify_many` takes, for leaves at their places in a group."""
+    group = encode_opaque(group_id)
+    for index, leaf in members:
+        signed = leaf.to_be_signed_in(group, index)
+        yield leaf.signature_key, "LeafNodeTBS", signed, leaf.signature
+
+
 def check_source(leaf: LeafNode, source: LeafNodeSource) -> None:
     """Raises `RuleViolation` unless the leaf says that it comes from where it was found (§7.3)."""
     if leaf.leaf_node_source != source:
@@ -144,11 +163,45 @@ def check_contents(leaf: LeafNode, suite: Suite) -> None:
     suite.check_signature_public_key(leaf.signature_key)
     _check_capabilities_once(leaf.capabilities, suite)
     if leaf.extensions:
-        check_extension_list(leaf.extensions)
+        _check_extensions(leaf)
+    _check_credential_listed(leaf)
+
+
+def check_all(leaves: Sequence[LeafNode], suite: Suite, *, max_lifetime: int | None) -> None:
+    """`check_contents` and `check_lifetime` (without the time) for each: raises for the first leaf that fails.
+
+    One kind of check after the other, what many leaves share only once; where one fails, leaf by leaf.
+    """
+    try:
+        suite.check_hpke_public_keys([leaf.encryption_key for leaf in leaves])
+        suite.check_signature_public_keys([leaf.signature_key for leaf in leaves])
+        alike = {
+            (id(leaf.capabilities), int(leaf.credential.credential_type)): leaf for leaf in leaves
+        }
+        for leaf in alike.values():
+            _check_capabilities_once(leaf.capabilities, suite)
+            _check_credential_listed(leaf)
+        for leaf in leaves:
+            if leaf.extensions:
+                _check_extensions(leaf)
+            if leaf.lifetime is not None:
+                check_lifetime(leaf, now=None, max_lifetime=max_lifetime)
+    except CoterieError:
+        for leaf in leaves:
+            check_contents(leaf, suite)
+            check_lifetime(leaf, now=None, max_lifetime=max_lifetime)
+        raise
+
+
+def _check_extensions(leaf: LeafNode) -> None:
+    check_extension_list(leaf.extensions)
     for extension in leaf.extensions:
         if not leaf.capabilities.supports_extension(extension.extension_type):
             msg = f"the leaf carries extension {int(extension.extension_type)} without listing it"
             raise RuleViolation(msg, rule=Rule.LEAF_EXTENSION_UNLISTED)
+
+
+def _check_credential_listed(leaf: LeafNode) -> None:
     if leaf.credential.credential_type not in leaf.capabilities.credentials:
         msg = (
             f"the leaf does not list its own credential type {int(leaf.credential.credential_type)}"

@@ -10,9 +10,9 @@ Names start with a letter: `e` encryption key, `s` signature key, `m` client, `x
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Protocol
 
 from coterie.errors import StorageError
@@ -24,22 +24,25 @@ from coterie.mls.ratchet_tree import NodeStore, ParentNode, RatchetTree
 INDEX_PREFIX = b"i/"
 """Stored counters have this before their name; the value is decimal digits."""
 
+_ENCRYPTION = b"e"
+_SIGNATURE = b"s"
+_CLIENT = b"m"
 _IN_USE = b"u"
 
 
 def encryption_key_name(key: bytes) -> bytes:
     """The name of an HPKE public key."""
-    return b"e" + key
+    return _ENCRYPTION + key
 
 
 def signature_key_name(key: bytes) -> bytes:
     """The name of a signature key."""
-    return b"s" + key
+    return _SIGNATURE + key
 
 
 def client_name(client_id: bytes) -> bytes:
     """The name of a client, of fixed length."""
-    return b"m" + hashlib.sha256(client_id).digest()
+    return _CLIENT + sha256(client_id).digest()
 
 
 def type_name(kind: bytes, value: int) -> bytes:
@@ -124,27 +127,30 @@ class Counters(Protocol):
 class TreeIndex:
     """The counters of an adopted epoch, in memory or, where not yet looked at, in the store."""
 
-    __slots__ = ("_all_changed", "_changed", "_counts", "_in_use", "_store")
+    __slots__ = ("_all_changed", "_changed", "_counts", "_in_use", "_repeated", "_store")
 
     def __init__(self, store: NodeStore | None = None) -> None:
         self._store = store
         self._counts: dict[bytes, int] = {}
         self._changed: set[bytes] = set()
         self._all_changed = False
+        self._repeated = True
+        """False where it is known that no two nodes have the same key."""
         self._in_use: Counter[int] | None = None if store else Counter()
 
     @classmethod
     def of_tree(cls, tree: RatchetTree, authenticator: Authenticator) -> TreeIndex:
         """The counters of a whole tree: looks at every node."""
-        leaves = [leaf for _, leaf in tree.members()]
+        leaves, client_id = tree.leaf_nodes(), authenticator.client_id
         index = cls()
-        names = [encryption_key_name(p.parent_node().encryption_key) for p in tree.parents()]
-        names += [encryption_key_name(leaf.encryption_key) for leaf in leaves]
-        names += [signature_key_name(leaf.signature_key) for leaf in leaves]
-        names += [client_name(authenticator.client_id(leaf.credential)) for leaf in leaves]
+        names = [_ENCRYPTION + at.node.encryption_key for at in tree.parents()]  # type: ignore[union-attr]
+        names += [_ENCRYPTION + leaf.encryption_key for leaf in leaves]
+        names += [_SIGNATURE + leaf.signature_key for leaf in leaves]
+        names += [_CLIENT + sha256(client_id(leaf.credential)).digest() for leaf in leaves]
         # Nearly always each name is there once.
         counts = dict.fromkeys(names, 1)
-        index._counts = counts if len(counts) == len(names) else dict(Counter(names))
+        index._repeated = len(counts) != len(names)
+        index._counts = dict(Counter(names)) if index._repeated else counts
         index._in_use = Counter(int(leaf.credential.credential_type) for leaf in leaves)
         for kind, count in index._in_use.items():
             index._counts[type_name(_IN_USE, kind)] = count
@@ -179,13 +185,16 @@ class TreeIndex:
 
     def duplicates(self) -> Iterable[tuple[bytes, int]]:
         """The names of keys that more than one node has, of what is in memory."""
+        if not self._repeated:
+            return
         for name, count in self._counts.items():
-            if count > 1 and name[:1] in {b"e", b"s"}:
+            if count > 1 and name[:1] in {_ENCRYPTION, _SIGNATURE}:
                 yield name, count
 
     def apply(self, changes: Mapping[bytes, int]) -> None:
         """Adopts the changes of a staged epoch."""
         in_use = self._types_in_use()
+        self._repeated = True
         for name, change in changes.items():
             value = self.count(name) + change
             self._changed.add(name)

@@ -16,8 +16,11 @@ from unittest.mock import patch
 from coterie.mls.crypto import Suite
 from coterie.mls.hpke import Sealer
 
+EACH = 0
+"""The weight of a method that does one operation for each element of its argument."""
 KINDS: dict[tuple[type, str], tuple[str, int]] = {
     (Suite, "hash"): ("hash", 1),
+    (Suite, "hash_many"): ("hash", EACH),
     (Suite, "ref_hash"): ("hash", 1),
     (Suite, "key_package_ref"): ("hash", 1),
     (Suite, "proposal_ref"): ("hash", 1),
@@ -33,6 +36,7 @@ KINDS: dict[tuple[type, str], tuple[str, int]] = {
     (Suite, "derive_key_pair"): ("derive key", 1),
     (Suite, "sign_with_label"): ("sign", 1),
     (Suite, "verify_with_label"): ("verify", 1),
+    (Suite, "verify_batch"): ("verify", EACH),
     (Suite, "encrypt_with_label"): ("hpke seal", 1),
     (Sealer, "seal"): ("hpke seal", 1),
     (Suite, "decrypt_with_label"): ("hpke open", 1),
@@ -56,7 +60,7 @@ def count_operations() -> Iterator[Counter[str]]:
             nonlocal inside
             if inside:
                 return method(*args, **kwargs)
-            counts[kind] += weight
+            counts[kind] += weight if weight != EACH else len(args[1])
             inside = True
             try:
                 return method(*args, **kwargs)

@@ -18,6 +18,7 @@ from coterie.errors import DecodeError, DecryptionError, UnsupportedError, Verif
 from coterie.mls import crypto
 from coterie.mls.crypto import SUPPORTED_CIPHER_SUITES, SignatureJob, Suite, suite_of
 from coterie.mls.hpke import P256_ORDER
+from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
 
 SUITES = [pytest.param(suite_of(number), id=str(number)) for number in SUPPORTED_CIPHER_SUITES]
@@ -295,16 +296,44 @@ def test_the_first_bad_signature_of_many_is_named(jobs: list[SignatureJob], bad:
 def test_many_signatures_are_each_verified_by_the_one_operation(
     jobs: list[SignatureJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verified: list[bytes] = []
+    verified: list[SignatureJob] = []
 
-    def verify_with_label(
-        self: Suite, public: bytes, label: str, content: bytes, signature: bytes, *, rule: str
-    ) -> None:
-        verified.append(content)
+    def verify_batch(self: Suite, batch: list[SignatureJob]) -> tuple[int, bool]:
+        verified.extend(batch)
+        return len(batch), True
 
-    monkeypatch.setattr(Suite, "verify_with_label", verify_with_label)
+    monkeypatch.setattr(Suite, "verify_batch", verify_batch)
     ONE.verify_many(jobs, rule=RULE)
-    assert verified == [content for _, _, content, _ in jobs]
+    assert verified == jobs
+
+
+@each_suite
+def test_many_keys_are_checked_as_each_alone(suite: Suite) -> None:
+    hpke_keys = [suite.generate_hpke_key(os.urandom).public for _ in range(3)]
+    signature_keys = [suite.generate_signature_key(os.urandom).public for _ in range(3)]
+    suite.check_hpke_public_keys(hpke_keys)
+    suite.check_signature_public_keys(signature_keys)
+    for bad in (b"", bytes(len(hpke_keys[0])), hpke_keys[0] + b"\0"):
+        with pytest.raises(VerificationError) as caught:
+            suite.check_hpke_public_keys([*hpke_keys, bad, *hpke_keys])
+        assert caught.value.rule == "5.1.1/hpke-public-key"
+    for bad in (b"", signature_keys[0][:-1], signature_keys[0] + b"\0"):
+        with pytest.raises(VerificationError) as caught:
+            suite.check_signature_public_keys([*signature_keys, bad])
+        assert caught.value.rule == Rule.SIGNATURE_PUBLIC_KEY
+
+
+def test_of_many_keys_the_first_bad_one_is_told() -> None:
+    with pytest.raises(VerificationError, match="has 1 bytes"):
+        ONE.check_hpke_public_keys([b"x", b"xy"])
+    with pytest.raises(VerificationError, match="has 1 bytes"):
+        ONE.check_signature_public_keys([b"x", b"xy"])
+
+
+@each_suite
+def test_hashes_of_many_are_those_of_each(suite: Suite) -> None:
+    data = [b"", b"a", bytes(1000)]
+    assert suite.hash_many(data) == [suite.hash(each) for each in data]
 
 
 # -- encryption

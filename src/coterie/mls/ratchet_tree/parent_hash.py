@@ -17,12 +17,13 @@ from coterie.mls.ratchet_tree.structs import ParentNode
 from coterie.mls.ratchet_tree.subtree import Subtree
 from coterie.mls.ratchet_tree.tree import RatchetTree, parent_hash_input
 from coterie.mls.rules import Rule
+from coterie.mls.tls import encode_varint
 
 
 def verify_structure(tree: RatchetTree) -> None:
     """Raises `RuleViolation` unless every parent's unmerged leaves are what they may be (§7.1, §12.4.3.1)."""
     for parent in tree.parents():
-        unmerged = parent.parent_node().unmerged_leaves
+        unmerged = parent.node.unmerged_leaves  # type: ignore[union-attr]
         if not unmerged:
             continue
         if any(a >= b for a, b in pairwise(unmerged)):
@@ -54,35 +55,40 @@ def _check_unmerged(parent: Subtree, leaf: int) -> None:
 
 def verify_parent_hashes(tree: RatchetTree) -> None:
     """Raises `RuleViolation` unless some node below vouches for every parent (§7.9.2)."""
-    suite = tree.suite
+    suite, header = tree.suite, encode_varint(tree.suite.hash_length)
     for parent in tree.parents():
-        left, right = parent.left, parent.right
-        if not (_vouched(suite, parent, left, right) or _vouched(suite, parent, right, left)):
+        above, left, right = parent.parent_node(), parent.left, parent.right
+        if above.unmerged_leaves:
+            vouched = _vouched(suite, above, left, right) or _vouched(suite, above, right, left)
+        else:
+            # A ParentHashInput begins as the ParentNode does, whose last field is empty here.
+            start = above.encode()[:-1] + header
+            vouched = _carries(suite, start, left, right) or _carries(suite, start, right, left)
+        if not vouched:
             msg = f"no node below {parent.index!r} carries its parent hash"
             raise RuleViolation(msg, rule=Rule.PARENT_HASH)
 
 
-def _vouched(suite: Suite, parent: Subtree, child: Subtree, sibling: Subtree) -> bool:
-    """Whether the one node that may, below `child`, has the hash of `parent` as its parent hash."""
-    above = parent.parent_node()
-    if above.unmerged_leaves:
-        at = _beside_unmerged(child, _below(above.unmerged_leaves, child))
-        sibling = without_leaves(sibling, _below(above.unmerged_leaves, sibling))
-    else:
-        at = _only(child)
+def _carries(suite: Suite, start: bytes, child: Subtree, sibling: Subtree) -> bool:
+    """Whether the only node of the resolution of `child` has a parent hash, that of `start` and the sibling's hash."""
+    if child.resolution_size != 1:
+        return False
+    node = child.node
+    while node is None:
+        child = child.left if child.left.resolution_size else child.right
+        node = child.node
+    expected = node.parent_hash
+    return bool(expected) and expected == suite.hash(start + sibling.tree_hash(suite))
+
+
+def _vouched(suite: Suite, above: ParentNode, child: Subtree, sibling: Subtree) -> bool:
+    """Whether the one node that may, below `child`, has the hash of a parent with unmerged leaves."""
+    at = _beside_unmerged(child, _below(above.unmerged_leaves, child))
     if at is None or at.node is None or not at.node.parent_hash:
         return False
+    sibling = without_leaves(sibling, _below(above.unmerged_leaves, sibling))
     fields = parent_hash_input(above.encryption_key, above.parent_hash, sibling.tree_hash(suite))
     return at.node.parent_hash == suite.hash(fields)
-
-
-def _only(child: Subtree) -> Subtree | None:
-    """The only node of the resolution, where there is only one."""
-    if child.resolution_size != 1:
-        return None
-    while child.node is None:
-        child = child.left if child.left.resolution_size else child.right
-    return child
 
 
 def _beside_unmerged(child: Subtree, unmerged: Sequence[int]) -> Subtree | None:

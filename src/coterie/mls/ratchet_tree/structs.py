@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.tls import Lazy, Select, Struct, Uint
@@ -12,6 +12,8 @@ from coterie.mls.types import NodeType
 
 class ParentNode(Struct):
     """§7.1."""
+
+    _detached: ClassVar[bool] = True
 
     encryption_key: bytes
     parent_hash: bytes

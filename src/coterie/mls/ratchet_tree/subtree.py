@@ -11,7 +11,7 @@ leave the slots `node`, `left` and `right` empty; reading an empty slot comes to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Protocol, Self
 
 from coterie.errors import DecodeError, StorageError
@@ -282,6 +282,29 @@ class Subtree:
     def as_stored_child(self, suite: Suite) -> StoredChild:
         """What its stored parent says of it."""
         return StoredChild(self.tree_hash(suite), self.members, self.resolution_size)
+
+
+def hash_level(suite: Suite, level: Sequence[Subtree]) -> None:
+    """Computes the tree hashes (§7.8) of subtrees of one level, those below being known; blank ones are left out."""
+    todo = [tree for tree in level if tree._hash is None and tree.resolution_size]
+    if not todo:
+        return
+    if todo[0].level == 0:
+        inputs = [
+            b"\x01%b\x01%b" % (tree.start.to_bytes(4), tree.node.encode())  # type: ignore[union-attr]
+            for tree in todo
+        ]
+    else:
+        inputs = [
+            _parent_hash_input(
+                tree.node,  # type: ignore[arg-type]
+                tree.left._hash or tree.left.tree_hash(suite),
+                tree.right._hash or tree.right.tree_hash(suite),
+            )
+            for tree in todo
+        ]
+    for tree, value in zip(todo, suite.hash_many(inputs), strict=True):
+        tree._hash = value
 
 
 def _parent_hash_input(node: ParentNode | None, left: bytes, right: bytes) -> bytes:

@@ -16,12 +16,19 @@ from coterie.errors import DecodeError, RuleViolation, StorageError
 from coterie.mls.crypto import Suite
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.ratchet_tree.structs import ParentNode
-from coterie.mls.ratchet_tree.subtree import NODE_PREFIX, NodeStore, StoredChild, Subtree
+from coterie.mls.ratchet_tree.subtree import (
+    NODE_PREFIX,
+    NodeStore,
+    StoredChild,
+    Subtree,
+    hash_level,
+)
 from coterie.mls.rules import Rule
 from coterie.mls.tls import decode_varint, encode_opaque
 from coterie.mls.tree_math import LeafIndex, NodeIndex, tree_depth
 
 Nodes = tuple[Subtree, ...]
+Levels = Sequence[list[Subtree]]
 
 MAX_LEAVES = 1 << 24
 """The largest tree that is read: 16,777,216 leaves."""
@@ -39,11 +46,13 @@ class PathNode:
 class RatchetTree:
     """A tree of members' leaves and of parents; immutable."""
 
-    __slots__ = ("__weakref__", "_changes", "root", "suite")
+    __slots__ = ("__weakref__", "_changes", "_levels", "root", "suite")
 
-    def __init__(self, suite: Suite, root: Subtree) -> None:
+    def __init__(self, suite: Suite, root: Subtree, levels: Levels = ()) -> None:
+        """`levels` are all subtrees by level, where they are at hand: whoever looks at all of them is faster then."""
         self.suite = suite
         self.root = root
+        self._levels = levels
         self._changes: tuple[ReferenceType[RatchetTree], Nodes, Nodes] | None = None
 
     @classmethod
@@ -73,6 +82,8 @@ class RatchetTree:
 
     def tree_hash(self) -> bytes:
         """The hash of the whole tree (§7.8)."""
+        for level in self._levels:
+            hash_level(self.suite, level)
         return self.root.tree_hash(self.suite)
 
     def leaf(self, index: LeafIndex | int) -> LeafNode | None:
@@ -89,15 +100,30 @@ class RatchetTree:
 
     def members(self) -> Iterator[tuple[LeafIndex, LeafNode]]:
         """Every member, left to right."""
+        if self._levels:
+            return ((LeafIndex(t.start), t.node) for t in self._levels[0] if t.members)  # type: ignore[misc]
         return self.root.members_below()
+
+    def leaf_nodes(self) -> list[LeafNode]:
+        """Every member's leaf node, left to right."""
+        if self._levels:
+            return [tree.node for tree in self._levels[0] if tree.members]  # type: ignore[misc]
+        return [leaf for _, leaf in self.members()]
 
     def node(self, index: NodeIndex) -> LeafNode | ParentNode | None:
         """The node at a place of the array form; None where it is blank."""
         return self.root.at(index.level(), index.first_leaf()).node
 
     def parents(self) -> Iterator[Subtree]:
-        """Every parent that is not blank."""
+        """Every parent that is not blank, level by level from the root."""
+        if self._levels:
+            above = self._levels[:0:-1]
+            return (t for level in above for t in level if t.resolution_size and t.node is not None)
         return self.root.parents_below()
+
+    def settled(self) -> RatchetTree:
+        """The tree for keeping: without what only makes looking at all of it faster."""
+        return RatchetTree(self.suite, self.root)
 
     def direct_path(self, leaf: LeafIndex | int) -> list[tuple[Subtree, Subtree]]:
         """The nodes above a leaf, lowest first, each with its child on the copath."""
@@ -392,11 +418,11 @@ class UnverifiedTree:
     `verified` in `validation` turns it into a `RatchetTree`.
     """
 
-    __slots__ = ("_root", "suite")
+    __slots__ = ("_levels", "suite")
 
-    def __init__(self, suite: Suite, root: Subtree) -> None:
+    def __init__(self, suite: Suite, levels: Levels) -> None:
         self.suite = suite
-        self._root = root
+        self._levels = levels
 
     @classmethod
     def decode(cls, data: bytes, suite: Suite) -> UnverifiedTree:
@@ -410,7 +436,7 @@ class UnverifiedTree:
 
     def trust(self) -> RatchetTree:
         """The tree without any check: for tests, and for what this client verified and stored itself."""
-        return RatchetTree(self.suite, self._root)
+        return RatchetTree(self.suite, self._levels[-1][0], self._levels)
 
 
 @contextmanager
@@ -457,7 +483,7 @@ def _refuse_kind(kind: int, index: int) -> None:
     raise RuleViolation(msg, rule=Rule.TREE_NODE_PARITY)
 
 
-def _assemble(nodes: list[LeafNode | ParentNode | None]) -> Subtree:
+def _assemble(nodes: list[LeafNode | ParentNode | None]) -> Levels:
     if not nodes or nodes[-1] is None:
         msg = "a ratchet tree must end with a node that is not blank"
         raise RuleViolation(msg, rule=Rule.TREE_TRAILING_BLANK)
@@ -468,13 +494,16 @@ def _assemble(nodes: list[LeafNode | ParentNode | None]) -> Subtree:
     if len(nodes) > 2 * MAX_LEAVES:
         msg = f"a tree of {len(nodes)} nodes, at most {2 * MAX_LEAVES} are read"
         raise RuleViolation(msg, rule=Rule.TREE_SIZE)
-    level: list[Subtree] = [
-        Subtree.blank(0, i) if node is None else Subtree.leaf(i, node)  # type: ignore[arg-type]
-        for i, node in enumerate(nodes[::2])
+    leaf, blank = Subtree.leaf, Subtree.blank
+    levels: list[list[Subtree]] = [
+        [
+            blank(0, i) if node is None else leaf(i, node)  # type: ignore[arg-type]
+            for i, node in enumerate(nodes[::2])
+        ]
     ]
     for height in range(1, depth + 1):
-        level = _next_level(level, nodes, height)
-    return level[0]
+        levels.append(_next_level(levels[-1], nodes, height))
+    return levels
 
 
 def _next_level(

@@ -45,12 +45,14 @@ class Vector(Codec):
             gen.add(f"if {target} is not None: p = {end}", indent)
             gen.add("else:", indent)
             indent += 1
-        gen.add(f"{items} = []", indent)
-        gen.add(f"while p < {end}:", indent)
-        self.element.decode_source(gen, item, name, indent + 1)
-        gen.add(f"{items}.append({item})", indent + 1)
-        gen.add(f"if p > {end}: raise _overrun({name!r})", indent)
-        gen.add(f"{target} = tuple({items})", indent)
+        gen.add(f"{target} = ()", indent)
+        gen.add("if n:", indent)
+        gen.add(f"{items} = []", indent + 1)
+        gen.add(f"while p < {end}:", indent + 1)
+        self.element.decode_source(gen, item, name, indent + 2)
+        gen.add(f"{items}.append({item})", indent + 2)
+        gen.add(f"if p > {end}: raise _overrun({name!r})", indent + 1)
+        gen.add(f"{target} = tuple({items})", indent + 1)
 
     def encode_source(self, gen: Gen, value: str, indent: int) -> None:
         """See Codec."""

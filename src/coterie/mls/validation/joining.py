@@ -14,12 +14,7 @@ from coterie.mls.crypto import Suite
 from coterie.mls.extension import check_extension_list
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group_context import GroupContext
-from coterie.mls.leaf_node import (
-    LeafNode,
-    check_contents,
-    check_credential,
-    check_lifetime,
-)
+from coterie.mls.leaf_node import LeafNode, check_all, check_credential, signature_jobs
 from coterie.mls.ratchet_tree import (
     RatchetTree,
     UnverifiedTree,
@@ -66,7 +61,7 @@ def verify_tree(
     _check_signatures(suite, members, context, run)
     for _, leaf in members:
         check_credential(leaf, policy.authenticator, now=None)
-    return tree, index
+    return tree.settled(), index
 
 
 def _check_unique(tree: RatchetTree, index: TreeIndex) -> None:
@@ -76,8 +71,8 @@ def _check_unique(tree: RatchetTree, index: TreeIndex) -> None:
             raise RuleViolation(msg, rule=Rule.UNIQUE_SIGNATURE_KEY)
         msg = f"{count} nodes of the tree have the same encryption key"
         raise RuleViolation(msg, rule=Rule.UNIQUE_ENCRYPTION_KEY)
-    for parent in tree.parents():
-        tree.suite.check_hpke_public_key(parent.node.encryption_key)  # type: ignore[union-attr]
+    keys = [parent.node.encryption_key for parent in tree.parents()]  # type: ignore[union-attr]
+    tree.suite.check_hpke_public_keys(keys)
 
 
 def _check_leaves(suite: Suite, members: Members, index: TreeIndex, policy: Policy) -> None:
@@ -86,17 +81,11 @@ def _check_leaves(suite: Suite, members: Members, index: TreeIndex, policy: Poli
         if index.count(type_name(b"c", kind)) != len(members):
             msg = f"not every member supports credential type {kind}, which is in use"
             raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_IN_USE)
-    for _, leaf in members:
-        check_contents(leaf, suite)
-        check_lifetime(leaf, now=None, max_lifetime=policy.max_lifetime)
+    check_all([leaf for _, leaf in members], suite, max_lifetime=policy.max_lifetime)
 
 
 def _check_signatures(suite: Suite, members: Members, context: GroupContext, run: Map) -> None:
-    group_id = context.group_id
-    jobs = (
-        (leaf.signature_key, "LeafNodeTBS", leaf.to_be_signed(group_id, index), leaf.signature)
-        for index, leaf in members
-    )
+    jobs = signature_jobs(members, context.group_id)
     suite.verify_many(jobs, rule=Rule.LEAF_SIGNATURE, map=run)
 
 
