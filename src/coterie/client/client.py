@@ -24,6 +24,7 @@ import httpx
 
 from coterie.client.content import ProfileRules
 from coterie.client.conversation import Conversation
+from coterie.client.cores import on_all_cores
 from coterie.client.creating import create_group
 from coterie.client.events import Event, Joined, Problem
 from coterie.client.handle import GroupHandle
@@ -141,6 +142,7 @@ class Client:
             identity.issuer,
             limits=Limits(private_handshakes=False),
             rules=ProfileRules(identity),
+            run=on_all_cores,
         )
         self._tools = Tools(
             identity,

@@ -417,7 +417,8 @@ class Suite:
         """Verifies every job in order; the first bad one raises VerificationError with `rule`, its index in the text.
 
         `map` works as the built-in does, for instance `ThreadPoolExecutor.map`: verifying leaves other threads running.
-        `progress` is called now and then with the number of signatures that held.
+        The error is the same whatever runs first. `progress` is called in this thread, after each batch, with the
+        number of signatures that held.
         """
         verified = 0
         for good, complete in map(self.verify_batch, _batches(jobs)):

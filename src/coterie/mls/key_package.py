@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from coterie.errors import RuleViolation
 from coterie.mls.credential import Authenticator, Credential
@@ -32,6 +32,10 @@ from coterie.mls.types import CipherSuite, LeafNodeSource, ProtocolVersion
 
 MAX_LIFETIME = 100 * 24 * 3600
 """The longest lifetime of a key package that is accepted by default: 100 days, in seconds (§7.2)."""
+
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told now and then how much of how much is done."""
 
 
 class KeyPackage(Struct):
@@ -119,6 +123,11 @@ class VerifiedKeyPackage:
         self.key_package = key_package
 
 
+def part_of(progress: Progress | None, before: int, total: int) -> Callable[[int], None] | None:
+    """What a part of the work reports, after so much of the whole was done."""
+    return None if progress is None else lambda done: progress(before + done, total)
+
+
 def validate_all(
     packages: Sequence[KeyPackage],
     suite: Suite,
@@ -127,8 +136,12 @@ def validate_all(
     now: int | None,
     max_lifetime: int | None = MAX_LIFETIME,
     run: Callable[..., Iterable[Any]] = map,
+    progress: Progress | None = None,
 ) -> list[VerifiedKeyPackage]:
-    """As `KeyPackage.validate` for each; `run` is `map` or an executor's, for the signatures."""
+    """As `KeyPackage.validate` for each; `run` is `map` or an executor's, for the signatures.
+
+    `progress` is told how many of the signatures hold, of which each key package has two.
+    """
     if not packages:
         return []
     for package in packages:
@@ -137,9 +150,12 @@ def validate_all(
         (leaf.signature_key, "LeafNodeTBS", leaf.to_be_signed(b"", 0), leaf.signature)
         for leaf in (package.leaf_node for package in packages)
     )
-    suite.verify_many(leaves, rule=Rule.LEAF_SIGNATURE, map=run)
+    total, after = 2 * len(packages), len(packages)
+    told = part_of(progress, 0, total)
+    suite.verify_many(leaves, rule=Rule.LEAF_SIGNATURE, map=run, progress=told)
     signed = (package._signed() for package in packages)  # noqa: SLF001 - same module
-    suite.verify_many(signed, rule=Rule.KEY_PACKAGE_SIGNATURE, map=run)
+    told = part_of(progress, after, total)
+    suite.verify_many(signed, rule=Rule.KEY_PACKAGE_SIGNATURE, map=run, progress=told)
     for package in packages:
         check_credential(package.leaf_node, authenticator, now=now)
     return [VerifiedKeyPackage(package, _DOOR) for package in packages]

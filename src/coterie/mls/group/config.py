@@ -10,7 +10,7 @@ from typing import Any
 from coterie.mls.credential import Authenticator
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.hpke import RandomSource
-from coterie.mls.key_package import MAX_LIFETIME
+from coterie.mls.key_package import MAX_LIFETIME, Progress
 from coterie.mls.private_message import Padding
 from coterie.mls.secret_tree import RatchetLimits
 from coterie.mls.types import WireFormat
@@ -66,6 +66,8 @@ class Config:
     rng: RandomSource = os.urandom
     run: Callable[..., Iterable[Any]] = map
     """`map`, or an executor's, for bulk work."""
+    progress: Progress | None = None
+    """Called in the caller's thread while many signatures are verified: so many of so many hold."""
 
     def policy(self) -> Policy:
         """What decides about validity."""
@@ -75,6 +77,7 @@ class Config:
             self.custom_proposals,
             self.limits.max_lifetime,
             self.run,
+            self.progress,
         )
 
 

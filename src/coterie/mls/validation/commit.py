@@ -16,7 +16,7 @@ from coterie.mls.credential import Authenticator, authenticate, check_successor
 from coterie.mls.crypto import Suite
 from coterie.mls.extension import Extension, ExternalSenders, find_extension
 from coterie.mls.group_context import GroupContext
-from coterie.mls.key_package import MAX_LIFETIME, validate_all
+from coterie.mls.key_package import MAX_LIFETIME, Progress, validate_all
 from coterie.mls.leaf_node import (
     LeafNode,
     check_contents,
@@ -54,6 +54,8 @@ class Policy:
     max_lifetime: int | None = MAX_LIFETIME
     run: Callable[..., Iterable[Any]] = map
     """`map`, or an executor's, for many signatures at once."""
+    progress: Progress | None = None
+    """Called while many signatures are verified: so many of so many hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ def stage_proposals(
         now=now,
         max_lifetime=policy.max_lifetime,
         run=policy.run,
+        progress=policy.progress,
     )
     added = [add.key_package.leaf_node for add, _ in proposals.adds]
     tree, positions = state.tree.with_leaves(leaves).with_added(added)

@@ -14,6 +14,7 @@ from coterie.mls.crypto import Suite
 from coterie.mls.extension import check_extension_list
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group_context import GroupContext
+from coterie.mls.key_package import part_of
 from coterie.mls.leaf_node import LeafNode, check_all, check_credential, signature_jobs
 from coterie.mls.ratchet_tree import (
     RatchetTree,
@@ -58,7 +59,9 @@ def verify_tree(
     check_group_extensions(context.extensions, required, index, tree.member_count)
     members = tuple(tree.members())
     _check_leaves(suite, members, index, policy)
-    _check_signatures(suite, members, context, run)
+    told = part_of(policy.progress, 0, len(members))
+    jobs = signature_jobs(members, context.group_id)
+    suite.verify_many(jobs, rule=Rule.LEAF_SIGNATURE, map=run, progress=told)
     for _, leaf in members:
         check_credential(leaf, policy.authenticator, now=None)
     return tree.settled(), index
@@ -82,11 +85,6 @@ def _check_leaves(suite: Suite, members: Members, index: TreeIndex, policy: Poli
             msg = f"not every member supports credential type {kind}, which is in use"
             raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_IN_USE)
     check_all([leaf for _, leaf in members], suite, max_lifetime=policy.max_lifetime)
-
-
-def _check_signatures(suite: Suite, members: Members, context: GroupContext, run: Map) -> None:
-    jobs = signature_jobs(members, context.group_id)
-    suite.verify_many(jobs, rule=Rule.LEAF_SIGNATURE, map=run)
 
 
 def verify_group_info(
