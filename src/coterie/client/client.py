@@ -89,8 +89,9 @@ class Client:
         self._server = server.rstrip("/")
         self._welcome_delay = welcome_delay
         self._http = network.http()
-        self._delivery = DeliveryClient(network.carrier(self._server))
-        self._inboxes = DeliveryClient(network.carrier(self._server))
+        self._network = network
+        self._delivery = self._fresh()
+        self._inboxes = self._fresh()
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._conversations: dict[str, Conversation] = {}
         self._tools: Tools | None = None
@@ -130,6 +131,9 @@ class Client:
             finally:
                 await client._close()
 
+    def _fresh(self) -> DeliveryClient:
+        return DeliveryClient(self._network.carrier(self._server))
+
     async def _close(self) -> None:
         await self._http.aclose()
         await self._delivery.close()
@@ -153,6 +157,7 @@ class Client:
             self.refresh_revocations,
             self._clock,
             self._queue.put_nowait,
+            self._fresh,
             self._welcome_delay,
         )
         self._conversations = {

@@ -14,7 +14,7 @@ import random
 from coterie.client import events
 from coterie.client.intents import COMMITS, Intent, IntentKind
 from coterie.client.place import END_WAIT
-from coterie.client.returning import Returning
+from coterie.client.rereading import Rereading
 from coterie.client.scheduling import own_turn
 from coterie.errors import CoterieError, RuleViolation, ServiceError, StateError, VerificationError
 from coterie.mls.proposal import Remove
@@ -27,7 +27,7 @@ _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.Erro
 _LONGEST_END_WAIT = 60
 
 
-class Conversation(Returning):
+class Conversation(Rereading):
     """A group that this device is in, or was."""
 
     async def sync(self) -> None:
@@ -39,6 +39,7 @@ class Conversation(Returning):
                 self._plan_renewal()
                 await self._carry_out()
                 await self._ask_to_return()
+                await self._reread()
             except BaseException:
                 self._line = None
                 raise

@@ -45,6 +45,8 @@ class Tools:
     """Fetches what decides about certificates now: the revocation list."""
     clock: Callable[[], int]
     emit: Callable[[events.Event], None]
+    fresh: Callable[[], DeliveryClient]
+    """The same service over a connection that carried nothing yet (D-REC-12)."""
     welcome_delay: float = 5.0
     """The longest random wait before a Welcome is posted, in seconds (D-INB-6)."""
     counters: dict[str, int] = field(default_factory=dict)

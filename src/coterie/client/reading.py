@@ -26,6 +26,7 @@ from coterie.client.making import Making
 from coterie.client.place import DROPPED
 from coterie.client.rules import rules_of
 from coterie.client.scheduling import own_turn_to_fill
+from coterie.client.trail import Passed
 from coterie.client.vault import Step
 from coterie.errors import CoterieError, ServiceError, VerificationError
 from coterie.mls.group import StagedCommit
@@ -139,9 +140,11 @@ class Reading(Making):
         try:
             with tools.vault.step() as step:
                 context = line.group.context
+                before, token = line.group.epoch, bytes(line.keys.read_token)
                 outcome = line.take(stored, now=tools.clock())
                 if isinstance(outcome, Committed):
                     self._note_added(step, outcome.commit)
+                    step.add_passed(self.id, before, Passed(token, stored.receipt, tools.clock()))
                 told = self._act(step, line, outcome)
                 if isinstance(outcome, Committed) and outcome.commit.next is not None:
                     told += self._changes(context, outcome.commit)

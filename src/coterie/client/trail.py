@@ -6,7 +6,9 @@ Bounded: of an epoch with more entries the newest `KEPT` are there. Stored in th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Annotated
 
+from coterie.mls.tls import Struct, Uint
 from coterie.transport import api
 
 KEPT = 16_384
@@ -15,6 +17,18 @@ KEPT = 16_384
 
 def _nothing(_key: bytes) -> None:
     """What is stored of an epoch that begins."""
+
+
+PASSED = 64
+"""How many epochs that it has left a member remembers at most."""
+
+
+class Passed(Struct):
+    """An epoch that this member has left: its token, and the receipt of the Commit by which it left (D-REC-12)."""
+
+    read_token: api.Token
+    last: api.Receipt
+    left_at: Annotated[int, Uint(8)]
 
 
 class Trail:

@@ -10,7 +10,7 @@ from coterie.client.content import Content
 from coterie.client.identity import Identity, Package, StoredIdentity
 from coterie.client.intents import Intent
 from coterie.client.line import Line, LineState
-from coterie.client.trail import Trail
+from coterie.client.trail import PASSED, Passed, Trail
 from coterie.errors import StateError
 from coterie.mls.group import Config, Group
 from coterie.mls.tls import Struct, Uint
@@ -27,6 +27,8 @@ _PAGE = 200
 _IDENTITY = b"identity"
 _INBOX_CURSOR = b"inbox-cursor"
 _BOXES = "boxes"
+_OPEN = bytes(8)
+"""The time at which an epoch was left that was not."""
 _EVIDENCE = "evidence"
 _BOX_CURSOR = b"box-cursor/"
 _REQUESTED = b"requested/"
@@ -34,6 +36,7 @@ _ADDED = b"added/"
 _REVOCATIONS = b"revocations"
 _RENEWAL = b"renewal/"
 _READ = b"read/"
+_READING = b"reading/"
 
 
 class StoredConversation(Struct):
@@ -49,6 +52,10 @@ class StoredConversation(Struct):
 
 def _group_space(conversation: str) -> str:
     return f"group/{conversation}"
+
+
+def _passed_space(conversation: str) -> str:
+    return f"passed/{conversation}"
 
 
 def _trail_space(conversation: str) -> str:
@@ -112,15 +119,49 @@ class Step:
             self._tx.delete(space, pushed_out)
         trail.saved(self._reader(space).get)
 
+    def add_passed(self, conversation: str, epoch: int, passed: Passed) -> None:
+        """Remembers an epoch that was left by the number `epoch`, and forgets what is too much."""
+        space = _passed_space(conversation)
+        self._tx.put(space, epoch.to_bytes(8), passed.encode())
+        for key, _ in list(self._tx.scan(space))[:-PASSED]:
+            self._tx.delete(space, key)
+
+    def forget_passed(self, conversation: str, before: int) -> None:
+        """Forgets the epochs that were left before a time: the service has dropped them."""
+        space = _passed_space(conversation)
+        for key, value in list(self._tx.scan(space)):
+            if Passed.decode(value).left_at < before:
+                self._tx.delete(space, key)
+
+    def set_next_reading(self, conversation: str, at: int) -> None:
+        """When an older epoch is to be read again."""
+        self._tx.put(_CLIENT, _READING + conversation.encode(), b"%d" % at, secret=False)
+
     def begin_again(self, conversation: str) -> None:
         """Deletes what is left of an earlier membership, before the group is entered anew."""
         self._tx.delete_space(_group_space(conversation))
+        self._tx.delete_space(_passed_space(conversation))
         for intent_id, intent in self.intents(conversation):
             self._tx.update_intent(intent_id, payload=intent.waiting().encode())
 
     def add_box(self, conversation: str, epoch: bytes, box: bytes) -> None:
         """Keeps the seed of an epoch's request box (D-BOX-4)."""
-        self._tx.put(_BOXES, conversation.encode() + epoch, box)
+        self._tx.put(_BOXES, conversation.encode() + epoch, _OPEN + box)
+
+    def forget_boxes(self, conversation: str, present: bytes, now: int, retention: int) -> None:
+        """Deletes the seeds of boxes that the service has dropped: of epochs left before the retention (D-ACC-8).
+
+        An epoch counts as left from the first call on that finds it so.
+        """
+        key = conversation.encode()
+        for name, value in list(self._tx.scan(_BOXES, key)):
+            left = int.from_bytes(value[: len(_OPEN)])
+            if name == key + present:
+                continue
+            if not left:
+                self._tx.put(_BOXES, name, now.to_bytes(len(_OPEN)) + value[len(_OPEN) :])
+            elif left < now - retention:
+                self._tx.delete(_BOXES, name)
 
     def set_box_cursor(self, conversation: str, number: int) -> None:
         """Up to where the boxes were read."""
@@ -144,6 +185,7 @@ class Step:
         self._tx.delete_space(_group_space(conversation))
         self._tx.delete(_LINES, conversation.encode())
         self._tx.delete_space(_trail_space(conversation))
+        self._tx.delete_space(_passed_space(conversation))
         for intent_id, _ in self.intents(conversation):
             self._tx.remove_intent(intent_id)
         self.set_status(conversation, "left", why)
@@ -311,11 +353,21 @@ class Vault:
     def boxes(self, conversation: str) -> dict[bytes, bytes]:
         """The seeds of request boxes, by epoch name."""
         prefix = conversation.encode()
-        return {key[len(prefix) :]: value for key, value in self._view.scan(_BOXES, prefix)}
+        found = self._view.scan(_BOXES, prefix)
+        return {key[len(prefix) :]: value[len(_OPEN) :] for key, value in found}
 
     def box_cursor(self, conversation: str) -> int:
         """From where the boxes are to be read."""
         return int(self._view.get(_CLIENT, _BOX_CURSOR + conversation.encode()) or 0)
+
+    def passed(self, conversation: str) -> list[Passed]:
+        """The epochs that were left, oldest first."""
+        return [Passed.decode(value) for _, value in self._view.scan(_passed_space(conversation))]
+
+    def next_reading(self, conversation: str) -> int | None:
+        """When an older epoch is to be read again."""
+        value = self._view.get(_CLIENT, _READING + conversation.encode())
+        return None if value is None else int(value)
 
     def added_with(self, conversation: str, client: bytes) -> int:
         """When the lifetime of the newest key package begins with which a client was seen added; 0 where none was."""

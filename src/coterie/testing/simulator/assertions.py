@@ -73,6 +73,18 @@ def nobody_mixes_histories(world: World) -> None:
         raise Broken("nobody_mixes_histories", world.observer.mixed[0])
 
 
+def forks_are_noticed(world: World) -> None:
+    """In weeks, one of those who were led apart finds out, though nothing is relayed between them (D-REC-12)."""
+    honest = {device.label for device in world.honest}
+    ways: dict[bytes, set[bytes]] = defaultdict(set)
+    for adopted in world.observer.adopted:
+        if adopted.label in honest:
+            ways[adopted.parent].add(adopted.authenticator)
+    forked = any(len(found) > 1 for found in ways.values())
+    if world.kit.for_weeks and forked and not world.observer.evidence:
+        raise Broken("forks_are_noticed", "members were led apart for weeks and none has noticed")
+
+
 def one_head_means_one_history(world: World) -> None:
     """Two members with the same receipt have read the same before it in its epoch (D-REC-2, D-REC-9)."""
     labels = [device.label for device in world.honest]
@@ -287,6 +299,7 @@ AT_THE_END: tuple[Callable[[World], None], ...] = (
     work_per_leaf_is_bounded,
     databases_do_not_join,
     nobody_is_moved_unasked,
+    forks_are_noticed,
     the_group_moves_on,
     nobody_is_locked_out,
     what_was_wanted_is_done,

@@ -108,13 +108,14 @@ class ModelVault(Vault):
 class ModelCarrier:
     """Carries one device's requests through the simulated network."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, *, fresh: bool) -> None:
         self._device = device
+        self._fresh = fresh
 
     async def call(self, path: str, request: Struct, answer: type[T]) -> T:
         """See Carrier: the request or its answer may be lost."""
         await Pause()
-        result = self._device.world.carry(self._device, path, request)
+        result = self._device.world.carry(self._device, path, request, fresh=self._fresh)
         await Pause()
         if self._device.world.network.loses_answer():
             raise ServiceError("the answer was lost", retry_after=0)
@@ -158,7 +159,8 @@ class Device:
         self.client = self._open()
 
     def _open(self) -> Client:
-        network = Network(lambda _: ModelCarrier(self), _NoHTTP)  # type: ignore[arg-type]
+        self._is_open = False
+        network = Network(lambda _: ModelCarrier(self, fresh=self._is_open), _NoHTTP)  # type: ignore[arg-type]
         client = Client(
             ModelVault(self.profile, self.identity),
             "memory",
@@ -169,6 +171,7 @@ class Device:
         tools = client.tools
         tools.config = dataclasses.replace(tools.config, rng=self.world.randomness)
         tools.refresh = _nothing
+        self._is_open = True
         return client
 
     @property

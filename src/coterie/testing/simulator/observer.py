@@ -16,6 +16,7 @@ from coterie.client import box
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Package
 from coterie.client.line import Committed, Data, Evidence, Line, Proposed, Void
+from coterie.client.reading import Reading
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import StagedCommit
 from coterie.mls.proposal import Add
@@ -99,6 +100,7 @@ class Observer:
                 (SecretTree, "next_sending", self._sending),
                 (box, "signed_request", self._asking),
                 (Line, "opened", self._opened),
+                (Reading, "_stop", self._stop),
             ):
                 stack.enter_context(mock.patch.object(owner, name, wrapper(getattr(owner, name))))
             yield
@@ -109,11 +111,7 @@ class Observer:
             before, keys = line.state, line.keys
             self.keys.setdefault(label, {})[before.epoch] = line.keys
             members = {int(m.leaf): m.node.credential.identity for m in line.group.members()}
-            try:
-                outcome = real(line, stored, now=now)
-            except Evidence as evidence:
-                self.evidence.append((label, evidence))
-                raise
+            outcome = real(line, stored, now=now)
             place = (before.epoch, stored.receipt.number)
             self.receipts.setdefault(label, {})[place] = stored.receipt
             self.outcomes[type(outcome).__name__] += 1
@@ -168,6 +166,14 @@ class Observer:
                 self.judged[(label, epoch, leaf)] += 1
             case _:
                 pass
+
+    def _stop(self, real: Any) -> Any:  # noqa: ANN401 - a method of Reading
+        def stop(conversation: Reading, evidence: Evidence) -> None:
+            label = name_of(conversation._tools.identity.credential)  # noqa: SLF001 - whose it is
+            self.evidence.append((label, evidence))
+            real(conversation, evidence)
+
+        return stop
 
     def _note_moved(self, entry_hash: bytes, commit: StagedCommit) -> None:
         if name_of(commit.committer.credential) in self.dishonest:

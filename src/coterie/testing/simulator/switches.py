@@ -18,6 +18,7 @@ from coterie.client import line as line_module
 from coterie.client import returning
 from coterie.client.conversation import Conversation
 from coterie.client.line import Line, Stuck, Void
+from coterie.client.rereading import Rereading
 from coterie.client.trail import Trail
 from coterie.client.vault import Vault
 from coterie.delivery import logs as logs_module
@@ -31,6 +32,7 @@ from coterie.testing.simulator.insider import Insider
 from coterie.testing.simulator.liar import LyingService
 from coterie.testing.simulator.outsiders import LinkHolder, RemovedMember
 from coterie.testing.simulator.run import Scenario, Without
+from coterie.testing.simulator.service import RETENTION
 from coterie.testing.simulator.world import Kit, World
 from coterie.transport import api
 
@@ -165,6 +167,10 @@ def _gaps_forgotten(_world: World) -> Iterator[None]:
         yield
 
 
+async def _no_reading(_self: Conversation) -> None:
+    """`Rereading._reread` that reads nothing."""
+
+
 async def _no_correction(_self: Conversation, _line: Line) -> None:
     """`Conversation._correct` without a correction."""
 
@@ -217,6 +223,13 @@ _QUIET = Scenario(
     ("send", "send", "hours", "hours", "back_up", "restore", "sync"),
     60,
 )
+_WEEKS = dataclasses.replace(
+    scenarios.WITH_LIAR,
+    name="two histories for weeks",
+    kit=lambda _rng: Kit(
+        members=4, outsiders=0, lying_service=True, retention=30 * RETENTION, for_weeks=True
+    ),
+)
 _INSIDE = ("attack", "attack", "sync", "send", "tick")
 _LIES = ("attack", "attack", "send", "renew", "sync", "sync")
 
@@ -240,6 +253,14 @@ SWITCHES: tuple[Switch, ...] = (
         _only(scenarios.WITH_LIAR, "parts", "relays", actions=("attack", "send", "sync", "sync")),
         frozenset({"nobody_mixes_histories"}),
         30,
+    ),
+    Switch(
+        "D-REC-12: older epochs are read again",
+        _patch(Rereading, "_reread", _no_reading),
+        _only(
+            _WEEKS, "parts", actions=("attack", "send", "renew", "sync", "sync", "day"), length=80
+        ),
+        frozenset({"forks_are_noticed"}),
     ),
     Switch(
         "D-VAL-3: the manifest is signed by the leaf that it names",

@@ -26,6 +26,7 @@ from coterie.client import (
     making,
     place,
     reading,
+    rereading,
     returning,
 )
 from coterie.client import identity as client_identity
@@ -89,6 +90,9 @@ class Kit:
     dishonest: frozenset[str] = field(default_factory=frozenset)
     """Members whose fate nobody promises anything about."""
     lying_service: bool = False
+    retention: int = RETENTION
+    for_weeks: bool = False
+    """Whether the story is long enough for what members look at once a day."""
 
 
 class World:
@@ -134,7 +138,7 @@ class World:
         with ExitStack() as stack:
             for module in (box, client, content, creating, line, returning, client_identity):
                 stack.enter_context(mock.patch.object(module, "secrets", entropy))
-            for module in (conversation, making, place, reading, returning):
+            for module in (conversation, making, place, reading, rereading, returning):
                 stack.enter_context(mock.patch.object(module, "asyncio", waiting, create=True))
                 stack.enter_context(mock.patch.object(module, "random", self.random, create=True))
             stack.enter_context(mock.patch.object(client, "STOCK", 2))
@@ -156,7 +160,7 @@ class World:
             self.devices[name] = Device(self, name)
             self.devices[name].run(self.devices[name].client.publish())
         first = self.devices["m0"]
-        first.run(first.client.create_group("Model", retention=RETENTION))
+        first.run(first.client.create_group("Model", retention=self.kit.retention))
         group = first.client.groups()[0]
         self.group_id = group.id
         first.run(group.change_rules(may_add="members", may_remove="members"))
@@ -182,8 +186,11 @@ class World:
 
     # -- the network
 
-    def carry(self, device: Device, path: str, request: Struct) -> Struct:
-        """Takes a device's request to the service; raises `ServiceError` for what is lost or refused."""
+    def carry(self, device: Device, path: str, request: Struct, *, fresh: bool = False) -> Struct:
+        """Takes a device's request to the service; raises `ServiceError` for what is lost or refused.
+
+        Over a fresh connection the service does not know which device it is.
+        """
         if self.network.loses_request():
             raise ServiceError("the request was lost", retry_after=0)
         if path in {"logs/append", "boxes/post", "inboxes/post"}:
@@ -192,6 +199,8 @@ class World:
             bundle = request.entry.header.bundle if isinstance(request, api.Append) else None
             if bundle is not None:
                 self.pressure(self.random)
+        if fresh:
+            return self.ask("", path, request, self.random.randrange(len(self.service.sides)))
         answer = self.ask(device.label, path, request, device.side)
         for tamper in self.tamper:
             answer = tamper(device, path, request, answer)
@@ -316,6 +325,10 @@ class World:
         """Hours pass, and the service drops what is too old."""
         self.clock.advance((1 + a % 11) * HOUR)
         self.service.sweep()
+
+    def do_day(self, _a: int, _b: int) -> None:
+        """Most of a day passes."""
+        self.clock.advance(20 * HOUR)
 
     def do_replay(self, a: int, _b: int) -> None:
         """The network delivers a request once more."""
