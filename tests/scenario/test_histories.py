@@ -584,6 +584,7 @@ EVENTS = {
     "branched",
     "lost race",
     "updated",
+    "opened path",
 }
 """What some history must have had, or the run says nothing."""
 

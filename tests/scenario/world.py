@@ -34,7 +34,7 @@ from coterie.mls.group import (
     PendingCommit,
     StagedCommit,
 )
-from coterie.mls.group_context import PreSharedKeyID
+from coterie.mls.group_context import GroupContext, PreSharedKeyID
 from coterie.mls.key_package import KeyPackageBundle, VerifiedKeyPackage, create_key_package
 from coterie.mls.leaf_node import Lifetime
 from coterie.mls.proposal import Commit
@@ -312,6 +312,7 @@ class World:
             if received.removes_self:
                 self.leave(seat, entry)
                 return
+            self.seen["opened path"] += self.opens_path(group, entry)
             group.adopt(received, now=self.clock())
         if entry.commit:
             seat.lost = False
@@ -323,28 +324,32 @@ class World:
         self.ghosts.append(ghost)
         del self.seats[seat.number]
         self.seen["removed"] += 1
-        self.try_path(ghost, entry)
+        assert not self.opens_path(ghost, entry), "a removed member's key opens the new path"
 
-    def try_path(self, ghost: Group, entry: Entry) -> None:
-        """No private key of a removed member opens any path secret of the Commit that removed it."""
+    def opens_path(self, group: Group, entry: Entry) -> bool:
+        """Whether a private key that a group has before a Commit opens any path secret of it."""
         body = MLSMessage.read(entry.data).body
         if not isinstance(body, PublicMessage) or not isinstance(body.content.body, Commit):
-            return
+            return False
         path = body.content.body.path
         if path is None:
-            return
-        private = ghost._epoch.private
-        context = self.truth[entry.epoch + 1].context
+            return False
+        private = group._epoch.private
+        # What path secrets are sealed to: the new epoch's context, but for the Commit's own hash.
+        context = GroupContext.decode(self.truth[entry.epoch + 1].context).replace(
+            confirmed_transcript_hash=group.context.confirmed_transcript_hash
+        )
         for key in (private.leaf_key, *private.parents.values()):
             for node in path.nodes:
                 for sealed in node.encrypted_path_secret:
                     try:
-                        ghost.suite.decrypt_with_label(
-                            key, PATH_LABEL, context, sealed.kem_output, sealed.ciphertext
+                        group.suite.decrypt_with_label(
+                            key, PATH_LABEL, context.encode(), sealed.kem_output, sealed.ciphertext
                         )
                     except DecryptionError:
                         continue
-                    raise AssertionError("a removed member's key opens the new path")
+                    return True
+        return False
 
     # -- Commits
 
