@@ -1,17 +1,24 @@
 """Writes vectors/negative/*.json out of the cases: `python -m tests.rules.negative`.
 
-Of each rule the first cases are taken, all framings for suite 1, one for the others. What starts from a state that no
-Welcome gives, or from local limits, is not expressible, and neither is what needs no message.
+Of each rule the first cases are taken, all framings for suite 1, one for the others; `--all` takes every case. What
+starts from a state that no Welcome gives, or from local limits, is not expressible, and neither is what needs no
+message. `--bare` leaves the extensions out of the GroupContext, and with them the cases that need those; a peer that
+asks the clock needs the present time in the environment variable COTERIE_RULES_NOW.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from coterie.errors import CoterieError
+from coterie.interop.negative import verify_negative
+from coterie.interop.vectors.kind import Case as Vector
 from coterie.mls.key_package import KeyPackageBundle
 from coterie.mls.rules import Rule
 from tests.rules.cases import CASES, Case
@@ -34,25 +41,38 @@ INEXPRESSIBLE = frozenset(
 Fields = dict[str, Any]
 
 
-def chapters(suite: int) -> dict[str, list[Fields]]:
+def chapters(suite: int, *, every: bool = False, bare: bool = False) -> dict[str, list[Fields]]:
     """The files of a suite: by chapter of the RFC, each with one case."""
-    worlds = {warm: make(suite, warm=warm, passive=warm) for warm in (True, False)}
+    worlds = {warm: make(suite, warm=warm, passive=warm, bare=bare) for warm in (True, False)}
+    start = _start(worlds[True])
     violations: dict[str, list[Fields]] = {}
     taken: Counter[Rule] = Counter()
     for case in CASES:
-        if taken[case.rule] >= SUITES[suite] or (suite != 1 and _repeats(case)):
+        if not every and (taken[case.rule] >= SUITES[suite] or (suite != 1 and _repeats(case))):
             continue
-        world = worlds[case.warm]
-        written = _violation(case, case.make(world, world.forger("alice", case.framing)), world)
+        written = _bare(case, worlds, start) if bare else _written(case, worlds)
         if written is not None:
             # A Welcome holds a whole tree: in large suites one of a rule is enough.
             heavy = suite != 1 and written["operation"] != "receive"
             taken[case.rule] += 2 if heavy else 1
             violations.setdefault(case.rule.section.split(".")[0], []).append(written)
-    return {
-        chapter: [{**_start(worlds[True]), "violations": found}]
-        for chapter, found in violations.items()
-    }
+    return {chapter: [{**start, "violations": found}] for chapter, found in violations.items()}
+
+
+def _written(case: Case, worlds: dict[bool, World]) -> Fields | None:
+    world = worlds[case.warm]
+    return _violation(case, case.make(world, world.forger("alice", case.framing)), world)
+
+
+def _bare(case: Case, worlds: dict[bool, World], start: Fields) -> Fields | None:
+    """A case in a group without extensions, if it breaks its rule there too."""
+    # A case that counts on an extension finds nothing in its list, or a member refuses to make it.
+    with contextlib.suppress(CoterieError, LookupError, StopIteration, AssertionError):
+        written = _written(case, worlds)
+        if written is not None:
+            verify_negative(Vector({**start, "violations": [written]}))
+        return written
+    return None
 
 
 def _repeats(case: Case) -> bool:
@@ -137,10 +157,17 @@ def _hex(data: bytes | None) -> str | None:
 
 def main() -> int:
     """Writes all files."""
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
-    for suite in SUITES:
-        for chapter, cases in chapters(suite).items():
-            path = DIRECTORY / f"suite-{suite}-chapter-{chapter}.json"
+    parser = argparse.ArgumentParser(description="Write the negative vectors.")
+    parser.add_argument("--all", action="store_true", help="every case, not some of each rule")
+    parser.add_argument("--bare", action="store_true", help="in a group without extensions")
+    parser.add_argument("--suite", type=int, action="append", help="only this suite")
+    parser.add_argument("--to", type=Path, default=DIRECTORY, help="the folder")
+    options = parser.parse_args()
+    options.to.mkdir(parents=True, exist_ok=True)
+    for suite in options.suite or SUITES:
+        found = chapters(suite, every=options.all, bare=options.bare)
+        for chapter, cases in found.items():
+            path = options.to / f"suite-{suite}-chapter-{chapter}.json"
             path.write_text(json.dumps(cases, indent=1) + "\n")
     return 0
 

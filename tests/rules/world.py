@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -32,7 +33,8 @@ from coterie.mls.types import ExtensionType, WireFormat
 from coterie.mls.validation import CustomProposal
 from tests.rules.forging import PRIVATE, PSK, Forger, Generation, Sent
 
-NOW = 1_000_000
+NOW = int(os.environ.get("COTERIE_RULES_NOW", "1000000"))
+"""When everything happens, in seconds since 1970; another time is for peers that ask the clock."""
 LIFETIME = Lifetime(NOW - 1000, NOW + 1000)
 NAMES = ("alice", "bob", "carol", "dave", "eve")
 
@@ -95,6 +97,8 @@ class World:
     """Whether all parents have keys: every member has committed."""
     passive: bool = False
     """Whether bob's whole history is one Welcome, as negative vectors need it."""
+    bare: bool = False
+    """Whether the GroupContext has no extensions, for peers that do not know ours."""
     start: tuple[KeyPackageBundle, bytes] | None = None
     """With what he joined then."""
     history: tuple[bytes, ...] = ()
@@ -131,6 +135,8 @@ class World:
 
     def group_extensions(self) -> list[Extension]:
         """The extensions of the GroupContext."""
+        if self.bare:
+            return []
         sender = ExternalSender(self.key("server").public, Credential.basic(b"server"))
         required = RequiredCapabilities(proposal_types=(PROPOSAL,))
         return [
@@ -285,6 +291,6 @@ def load(store: Mapping[bytes, bytes], how: Config) -> Group:
     return Group.load(entries, store, how)
 
 
-def make(suite: int = 1, *, warm: bool = True, passive: bool = False) -> World:
+def make(suite: int = 1, *, warm: bool = True, passive: bool = False, bare: bool = False) -> World:
     """A world of a suite, always the same."""
-    return World(suite_of(suite), b"warm" if warm else b"flat", warm, passive)
+    return World(suite_of(suite), b"warm" if warm else b"flat", warm, passive, bare)

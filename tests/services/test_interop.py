@@ -23,6 +23,7 @@ from coterie.errors import DecodeError, StateError
 from coterie.interop.inspecting import describe
 from coterie.interop.runner.differences import comparable, first_difference
 from coterie.interop.runner.document import document, read_matrix
+from coterie.interop.runner.histories import History
 from coterie.interop.runner.matrix import Cell, Matrix, Outcome, spans, square
 from coterie.interop.runner.peers import (
     Peer,
@@ -41,9 +42,9 @@ from coterie.interop.runner.playing import (
     play_history,
     play_scenario,
 )
-from coterie.interop.runner.scenarios import SCENARIOS, propose
+from coterie.interop.runner.scenarios import SCENARIOS
 from coterie.interop.runner.transcript import Replay, Transcript, read_transcript
-from coterie.interop.runner.verdicts import verdict_of, verdicts
+from coterie.interop.runner.verdicts import HISTORIES, verdict_of, verdicts
 from coterie.interop.runner.world import WAYS, DifferenceError, Way, World, agree, described
 from coterie.interop.server import start
 from coterie.mls.tls import JSON
@@ -126,7 +127,7 @@ def _pair(peer: Peer, way: Way = PUBLIC) -> World:
 def test_a_commit_leaves_out_proposals_that_it_does_not_name(peer: Peer) -> None:
     world = _pair(peer)
     a, b, _ = world.members
-    propose(world, a, "RemoveProposal", removed_id=b.identity)
+    world.propose(a, "RemoveProposal", removed_id=b.identity)
     world.commit(a)
     assert len(world.members) == 3
 
@@ -134,15 +135,15 @@ def test_a_commit_leaves_out_proposals_that_it_does_not_name(peer: Peer) -> None
 def test_a_commit_covers_own_proposals_that_it_names(peer: Peer) -> None:
     world = _pair(peer)
     a, b, _ = world.members
-    first = propose(world, a, "RemoveProposal", removed_id=b.identity)
-    propose(world, a, "ExternalPSKProposal", psk_id=b"nobody has this")
+    first = world.propose(a, "RemoveProposal", removed_id=b.identity)
+    world.propose(a, "ExternalPSKProposal", psk_id=b"nobody has this")
     world.commit(a, [first], removed=[b])
 
 
 def test_proposals_of_a_commit_that_was_given_up_can_be_committed_again(peer: Peer) -> None:
     world = _pair(peer, PRIVATE)
     a, b, c = world.members
-    gone = propose(world, a, "RemoveProposal", removed_id=c.identity)
+    gone = world.propose(a, "RemoveProposal", removed_id=c.identity)
     b.peer.Commit(state_id=b.state, by_reference=[gone])
     b.peer.Commit(state_id=b.state)
     world.commit(b, [gone], removed=[c])
@@ -152,7 +153,7 @@ def test_proposals_of_a_commit_that_was_given_up_can_be_committed_again(peer: Pe
 def test_a_proposal_of_a_given_up_commit_can_be_committed_by_another(peer: Peer) -> None:
     world = _pair(peer, PRIVATE)
     a, b, c = world.members
-    update = propose(world, a, "UpdateProposal")
+    update = world.propose(a, "UpdateProposal")
     b.peer.Commit(state_id=b.state, by_reference=[update])
     world.commit(c, [update])
     world.commit(b)
@@ -363,10 +364,44 @@ def test_a_failed_cell_is_on_the_page_with_its_words_unless_there_is_a_verdict(
 
 
 def test_a_verdict_for_histories_does_not_excuse_a_scenario() -> None:
-    (only,) = [each for each in verdicts() if each.histories_only]
-    assert verdict_of(only.peer, only.call, only.words) is None
-    assert verdict_of(only.peer, only.call, only.words, history=True) is only
-    assert verdict_of("coterie", only.call, only.words, history=True) is None
+    for limited in [each for each in verdicts() if each.only]:
+        found = [
+            verdict_of(limited.peer, limited.call, limited.words, where)
+            for where in (HISTORIES, *limited.only, "welcome-one", "")
+        ]
+        assert found == [limited] * (1 + len(limited.only)) + [None, None]
+        assert verdict_of("coterie", limited.call, limited.words, HISTORIES) is None
+        assert set(limited.only) <= {HISTORIES, *SCENARIOS}
+
+
+def test_who_sent_in_a_step_that_was_given_up_sends_no_other_handshake_in_that_epoch(
+    peer: Peer,
+) -> None:
+    history = History([peer], 1, PRIVATE, 1)
+    world = history.world
+    (other,) = world.add(world.members[0], peer)
+    world.propose(other, "UpdateProposal")
+    assert world.spent == {other.identity}
+    assert {history._sender() for _ in range(20)} == {world.members[0]}
+    world.commit(world.members[0])
+    assert not world.spent
+    with pytest.raises(RefusalError):
+        world.commit(other, [b"no proposal"])
+    history.play(10)
+
+
+def test_a_history_goes_on_when_nobody_may_send(peer: Peer) -> None:
+    history = History([peer], 1, PRIVATE, 1)
+    history.world.spent = {history.world.members[0].identity}
+    history.play(1)
+    assert set(history.done) <= {"messages", "external join", "resync"}
+
+
+def test_handshakes_in_the_clear_may_be_sent_again(peer: Peer) -> None:
+    world = World(1, PUBLIC)
+    world.commit(world.create(peer))
+    world.propose(world.members[0], "ReInitProposal", cipher_suite=1, group_id=b"new")
+    assert not world.spent
 
 
 def test_another_file_is_no_matrix(tmp_path: Path) -> None:

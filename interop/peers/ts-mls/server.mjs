@@ -1,5 +1,6 @@
 // The gRPC side of the ts-mls peer: loads the interface, turns each call into a method of Peer and
-// each exception into a status. All knowledge of MLS is in the other files.
+// each exception into a status. All knowledge of MLS is in the other files. With --replay there is no
+// gRPC: test vectors are played (replay.mjs).
 
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
@@ -8,6 +9,7 @@ import loader from "@grpc/proto-loader"
 
 import { Lacking, WrongArgument } from "./convert.mjs"
 import { Peer } from "./peer.mjs"
+import { replay } from "./replay.mjs"
 
 const HOST = "127.0.0.1"
 const INTERFACE = fileURLToPath(new URL("../../proto/mls_client.proto", import.meta.url))
@@ -43,8 +45,9 @@ function handlersFor(service, peer) {
 }
 
 function main() {
-  const { values } = parseArgs({ options: { port: { type: "string" } } })
-  if (!values.port) throw new Error("usage: server.mjs --port N")
+  const { values } = parseArgs({ options: { port: { type: "string" }, replay: { type: "boolean" } } })
+  if (values.replay) return replay()
+  if (!values.port) throw new Error("usage: server.mjs --port N, or --replay")
   const definition = loader.loadSync(INTERFACE, { keepCase: true, longs: String, defaults: true })
   const { service } = grpc.loadPackageDefinition(definition).mls_client.MLSClient
   const server = new grpc.Server({

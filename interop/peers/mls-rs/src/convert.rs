@@ -10,6 +10,7 @@ use mls_rs::client_builder::{
 };
 use mls_rs::crypto::SignatureSecretKey;
 use mls_rs::extension::ExtensionType;
+use mls_rs::group::proposal::ProposalType;
 use mls_rs::group::{ExportedTree, GroupContext, Roster};
 use mls_rs::identity::basic::{BasicCredential, BasicIdentityProvider};
 use mls_rs::identity::SigningIdentity;
@@ -128,6 +129,14 @@ pub fn suites() -> Vec<u32> {
         .collect()
 }
 
+pub fn is_ed25519(suite: CipherSuite) -> bool {
+    [
+        CipherSuite::CURVE25519_AES128,
+        CipherSuite::CURVE25519_CHACHA,
+    ]
+    .contains(&suite)
+}
+
 pub fn suite(id: u32) -> Answer<CipherSuite> {
     if !suites().contains(&id) {
         return Err(lacking(format!(
@@ -167,12 +176,8 @@ impl Identity {
 
     /// The raw key; for Ed25519 the library keeps the public half behind it.
     pub fn private_key(&self) -> Vec<u8> {
-        let ed25519 = [
-            CipherSuite::CURVE25519_AES128,
-            CipherSuite::CURVE25519_CHACHA,
-        ];
         let bytes = self.secret.as_bytes();
-        if ed25519.contains(&self.suite) {
+        if is_ed25519(self.suite) {
             bytes[..ED25519_SEED_LENGTH].to_vec()
         } else {
             bytes.to_vec()
@@ -193,6 +198,11 @@ pub struct Configured {
 
 impl Configured {
     pub fn new(identity: Identity) -> Self {
+        Self::supporting(identity, &SCENARIO_EXTENSIONS, &[])
+    }
+
+    /// A client that supports these extension and proposal types.
+    pub fn supporting(identity: Identity, extensions: &[u16], proposals: &[u16]) -> Self {
         let (rules, psks) = (Rules::default(), InMemoryPreSharedKeyStorage::default());
         let packages = InMemoryKeyPackageStorage::new();
         let client = Client::builder()
@@ -201,7 +211,8 @@ impl Configured {
             .psk_store(psks.clone())
             .mls_rules(rules.clone())
             .identity_provider(BasicIdentityProvider::new())
-            .extension_types(SCENARIO_EXTENSIONS.map(ExtensionType::new))
+            .extension_types(extensions.iter().copied().map(ExtensionType::new))
+            .custom_proposal_types(proposals.iter().copied().map(ProposalType::new))
             .key_package_lifetime(LIFETIME)
             .signing_identity(
                 identity.signing.clone(),
@@ -227,10 +238,10 @@ impl Configured {
         Ok((data.init_key.to_vec(), data.leaf_node_key.to_vec()))
     }
 
-    /// Takes over another client's key packages, to join with them.
-    pub fn adopt_packages(&self, other: &Self) {
-        for (id, data) in other.packages.key_packages() {
-            self.packages.insert(id, data);
+    /// Lets another client join with this one's key packages.
+    pub fn lend_packages(&self, other: &Self) {
+        for (id, data) in self.packages.key_packages() {
+            other.packages.insert(id, data);
         }
     }
 

@@ -7,9 +7,10 @@
 mod convert;
 mod member;
 mod peer;
+mod replay;
 
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    rust_grpc::serve(peer::MlsRs::new())
+    rust_grpc::run(peer::MlsRs::new(), replay::Replay::default())
 }

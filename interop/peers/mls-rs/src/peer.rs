@@ -433,9 +433,9 @@ impl Peer for MlsRs {
 
     fn handle_branch(&mut self, r: HandleBranchRequest) -> Answer<HandleBranchResponse> {
         let member = self.members.get(r.state_id)?;
-        member
-            .configured
-            .adopt_packages(self.waiting.get(r.transaction_id)?);
+        self.waiting
+            .get(r.transaction_id)?
+            .lend_packages(&member.configured);
         let branch = member.join_branch(&r.welcome, &r.ratchet_tree)?;
         self.waiting.take(r.transaction_id)?;
         let (state_id, epoch_authenticator) = self.put(branch)?;

@@ -7,9 +7,10 @@
 mod convert;
 mod member;
 mod peer;
+mod replay;
 
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    rust_grpc::serve(peer::OpenMls::new())
+    rust_grpc::run(peer::OpenMls::new(), replay::Replay::default())
 }

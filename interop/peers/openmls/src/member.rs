@@ -59,7 +59,7 @@ fn create_config(suite: Ciphersuite, encrypt: bool) -> MlsGroupCreateConfig {
         .build()
 }
 
-pub fn external_psk(store: &Store, suite: Ciphersuite, id: Vec<u8>) -> Answer<PreSharedKeyId> {
+fn external_psk(store: &Store, suite: Ciphersuite, id: Vec<u8>) -> Answer<PreSharedKeyId> {
     let nonce = store
         .rand()
         .random_vec(suite.hash_length())
@@ -149,6 +149,44 @@ impl Member {
             .map_err(failed)?;
         let group = staged.into_group(&store).map_err(failed)?;
         Ok(Self::new(store, group, identity, encrypt))
+    }
+
+    /// Joins by external Commit; gives the Commit too.
+    pub fn join_external(
+        store: Store,
+        identity: Arc<Identity>,
+        encrypt: bool,
+        info: &[u8],
+        tree: &[u8],
+        psks: Vec<(Vec<u8>, &[u8])>,
+    ) -> Answer<(Self, Vec<u8>)> {
+        let info = convert::group_info(info)?;
+        let suite = info.ciphersuite();
+        let mut proposals = Vec::new();
+        for (id, secret) in psks {
+            store_psk(&store, suite, id.clone(), secret)?;
+            proposals.push(PreSharedKeyProposal::new(external_psk(&store, suite, id)?));
+        }
+        let leaf = LeafNodeParameters::builder()
+            .with_capabilities(convert::capabilities())
+            .build();
+        let mut builder = MlsGroup::external_commit_builder().with_config(join_config(encrypt));
+        if let Some(tree) = convert::tree(tree)? {
+            builder = builder.with_ratchet_tree(tree);
+        }
+        let (group, bundle) = builder
+            .build_group(&store, info, identity.credential())
+            .map_err(failed)?
+            .leaf_node_parameters(leaf)
+            .add_psk_proposals(proposals)
+            .load_psks(store.storage())
+            .map_err(failed)?
+            .build(store.rand(), store.crypto(), &identity.keys, |_| true)
+            .map_err(failed)?
+            .finalize(&store)
+            .map_err(failed)?;
+        let commit = convert::encoded(bundle.into_commit())?;
+        Ok((Self::new(store, group, identity, encrypt), commit))
     }
 
     /// The same member, on storage of its own.

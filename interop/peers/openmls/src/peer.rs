@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use openmls::group::{MlsGroup, ProposalStore};
+use openmls::group::ProposalStore;
 use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::tls_codec::{DeserializeBytes, Serialize};
 use openmls::prelude::{
-    Ciphersuite, ExternalProposal, ExternalSender, JoinProposal, LeafNodeIndex, LeafNodeParameters,
-    OpenMlsProvider, PreSharedKeyProposal, PublicGroup, RatchetTreeIn, SenderExtensionIndex,
+    Ciphersuite, ExternalProposal, ExternalSender, JoinProposal, LeafNodeIndex, OpenMlsProvider,
+    PublicGroup, RatchetTreeIn, SenderExtensionIndex,
 };
 use rust_grpc::wire::*;
 use rust_grpc::{failed, lacking, wrong, Answer, Peer, Refusal, Table};
 
 use crate::convert::{self, Identity, Store};
-use crate::member::{external_psk, join_config, store_psk, Member};
+use crate::member::{store_psk, Member};
 
 const NO_REINIT: &str = "OpenMLS has no reinitialisation: nothing proposes it, its commits leave \
                          such a proposal out, and no call opens the successor";
@@ -220,40 +220,19 @@ impl Peer for OpenMls {
     }
 
     fn external_join(&mut self, r: ExternalJoinRequest) -> Answer<ExternalJoinResponse> {
-        let info = convert::group_info(&r.group_info)?;
-        let suite = info.ciphersuite();
+        let suite = convert::group_info(&r.group_info)?.ciphersuite();
         let store = Store::default();
         let identity = self.external_identity(&store, suite, &r)?;
-        let mut psks = Vec::new();
-        for psk in &r.psks {
-            store_psk(&store, suite, psk.psk_id.clone(), &psk.psk_secret)?;
-            psks.push(PreSharedKeyProposal::new(external_psk(
-                &store,
-                suite,
-                psk.psk_id.clone(),
-            )?));
-        }
-        let leaf = LeafNodeParameters::builder()
-            .with_capabilities(convert::capabilities())
-            .build();
-        let mut builder =
-            MlsGroup::external_commit_builder().with_config(join_config(r.encrypt_handshake));
-        if let Some(tree) = convert::tree(&r.ratchet_tree)? {
-            builder = builder.with_ratchet_tree(tree);
-        }
-        let (group, bundle) = builder
-            .build_group(&store, info, identity.credential())
-            .map_err(failed)?
-            .leaf_node_parameters(leaf)
-            .add_psk_proposals(psks)
-            .load_psks(store.storage())
-            .map_err(failed)?
-            .build(store.rand(), store.crypto(), &identity.keys, |_| true)
-            .map_err(failed)?
-            .finalize(&store)
-            .map_err(failed)?;
-        let commit = convert::encoded(bundle.into_commit())?;
-        let member = Member::new(store, group, identity, r.encrypt_handshake);
+        let psks = r.psks.iter().map(|p| (p.psk_id.clone(), &*p.psk_secret));
+        let (encrypt, psks) = (r.encrypt_handshake, psks.collect());
+        let (member, commit) = Member::join_external(
+            store,
+            identity,
+            encrypt,
+            &r.group_info,
+            &r.ratchet_tree,
+            psks,
+        )?;
         let (state_id, epoch_authenticator) = self.put(member);
         Ok(ExternalJoinResponse {
             state_id,

@@ -2,7 +2,9 @@
 //!
 //! A peer implements [`Peer`], one plain method for each call, and hands itself to [`serve`]. Calls
 //! run one after another, and a panic inside a library becomes an INTERNAL status instead of the
-//! end of the server.
+//! end of the server. Test vectors are played without gRPC, see [`replay`].
+
+pub mod replay;
 
 use std::any::Any;
 use std::error::Error;
@@ -138,17 +140,19 @@ interface! {
     free(FreeRequest) -> FreeResponse;
 }
 
-fn port_argument() -> Result<u16, Box<dyn Error>> {
+/// Does what the command line says: serves the peer, or lets the client play test vectors.
+pub fn run(peer: impl Peer, client: impl replay::Replayer) -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [flag, port] if flag == "--port" => Ok(port.parse()?),
-        _ => Err("usage: --port N".into()),
+        [flag, port] if flag == "--port" => serve(peer, port.parse()?),
+        [flag] if flag == "--replay" => replay::replay(client),
+        _ => Err("usage: --port N, or --replay".into()),
     }
 }
 
-/// Serve a peer on the port that the command line names until the process is ended.
-pub fn serve<P: Peer>(peer: P) -> Result<(), Box<dyn Error>> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port_argument()?));
+/// Serve a peer on a port until the process is ended.
+fn serve<P: Peer>(peer: P, port: u16) -> Result<(), Box<dyn Error>> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -53,7 +53,7 @@ def _cell(data: dict[str, Any]) -> Cell:
 
 def _known(cell: Cell) -> bool:
     call = cell.words.split(":")[0].split(" ")[0]
-    return verdict_of(cell.who, call, cell.words) is not None
+    return verdict_of(cell.who, call, cell.words, cell.scenario) is not None
 
 
 def document(matrix: Matrix) -> str:

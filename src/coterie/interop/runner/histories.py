@@ -1,7 +1,8 @@
 """Random histories: a seed, a number of steps, and up to ten members, each of an implementation drawn at random.
 
 A step that one of the members lacks is given up, and another is tried in its place; since the interface keeps old
-states, nothing has happened then. Whatever else a peer answers but success ends the history.
+states, nothing has happened then, but that who has sent an encrypted handshake message sends no other in that epoch.
+Whatever else a peer answers but success ends the history.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 
 from coterie.errors import CoterieError
 from coterie.interop.runner.peers import Peer, RefusalError
-from coterie.interop.runner.scenarios import propose
-from coterie.interop.runner.verdicts import avoided, verdict_of
+from coterie.interop.runner.verdicts import HISTORIES, avoided, verdict_of
 from coterie.interop.runner.world import PSK_ID, Joiner, Member, Way, World, described
 
 MOST_MEMBERS = 10
+_WITHOUT_SENDERS = ("messages", "external join", "resync")
+"""Steps that need no member who sends a handshake message."""
 _REQUIRED_CAPABILITIES = 3
 _REQUIRED = (bytes.fromhex("0000020001"), bytes.fromhex("000000"))
 
@@ -68,12 +70,12 @@ class History:
                 progress()
 
     def _step(self, number: int) -> bool:
-        names = list(self._steps)
+        names = list(self._steps) if self._senders else list(_WITHOUT_SENDERS)
         (name,) = self._random.choices(names, [self._steps[each][0] for each in names])
         try:
             self._steps[name][1]()
         except RefusalError as error:
-            known = verdict_of(error.peer, error.call, error.words, history=True)
+            known = verdict_of(error.peer, error.call, error.words, HISTORIES)
             if error.lacking or known:
                 self.lacked[error.peer, error.call] += 1
                 return False
@@ -92,8 +94,15 @@ class History:
     def _members(self) -> list[Member]:
         return self.world.members
 
+    @property
+    def _senders(self) -> list[Member]:
+        return [each for each in self._members if each.identity not in self.world.spent]
+
     def _any(self) -> Member:
         return self._random.choice(self._members)
+
+    def _sender(self) -> Member:
+        return self._random.choice(self._senders)
 
     def _joiners(self, most: int) -> list[Joiner]:
         room = MOST_MEMBERS - len(self._members)
@@ -103,17 +112,18 @@ class History:
     def _add(self) -> None:
         joiners = self._joiners(3)
         adds = [described(j.peer, "add", key_package=j.key_package) for j in joiners]
-        self.world.commit(self._any(), by_value=adds, joiners=joiners)
+        self.world.commit(self._sender(), by_value=adds, joiners=joiners)
 
     def _remove(self) -> None:
         if len(self._members) < 3:
             return self._add()
-        committer, removed = self._random.sample(self._members, 2)
+        committer = self._sender()
+        removed = self._random.choice([each for each in self._members if each is not committer])
         gone = described(committer.peer, "remove", removed_id=removed.identity)
         return self.world.commit(committer, by_value=[gone], removed=[removed])
 
     def _empty(self) -> None:
-        self.world.commit(self._any())
+        self.world.commit(self._sender())
 
     def _messages(self) -> None:
         count = self._random.randint(1, 4)
@@ -122,8 +132,10 @@ class History:
         self.world.write(self._any(), texts, order)
 
     def _external(self) -> None:
-        if len(self._members) < MOST_MEMBERS:
-            self.world.external_join(self._random.choice(self.peers), self._any())
+        if len(self._members) == MOST_MEMBERS:
+            return self._resync()
+        self.world.external_join(self._random.choice(self.peers), self._any())
+        return None
 
     def _resync(self) -> None:
         if len(self._members) < 2:
@@ -133,7 +145,7 @@ class History:
         return None
 
     def _extensions(self) -> None:
-        committer = self._any()
+        committer = self._sender()
         extension = committer.peer.messages.Extension(
             extension_type=_REQUIRED_CAPABILITIES, extension_data=self._random.choice(_REQUIRED)
         )
@@ -148,11 +160,11 @@ class History:
         info = member.peer.GroupInfo(state_id=member.state, external_tree=False)
         made = peer.NewMemberAddProposal(group_info=info.group_info, identity=identity)
         joiner = Joiner(peer, identity, made.transaction_id, b"")
-        return self.world.commit(self._any(), [made.proposal], joiners=[joiner])
+        return self.world.commit(self._sender(), [made.proposal], joiners=[joiner])
 
     def _several(self) -> None:
         """Some propose Updates, Removes, Adds and PSKs, and one of the others commits them all."""
-        members = self._random.sample(self._members, len(self._members))
+        members = self._random.sample(self._senders, len(self._senders))
         committer, proposers = members[0], members[1:]
         removed = proposers.pop() if len(proposers) > 2 and self._random.random() < 0.5 else None
         references, values = self._some_updates(proposers), []
@@ -162,14 +174,14 @@ class History:
             if by is committer or avoided(by.peer.name, "RemoveProposal"):
                 values.append(described(by.peer, "remove", **gone))
             else:
-                references.append(propose(self.world, by, "RemoveProposal", **gone))
+                references.append(self.world.propose(by, "RemoveProposal", **gone))
         joiners = self._joiners(2)
         for joiner in joiners:
             by = self._random.choice(members[1:] or members)
             if by is committer or by is removed:
                 values.append(described(by.peer, "add", key_package=joiner.key_package))
             else:
-                add = propose(self.world, by, "AddProposal", key_package=joiner.key_package)
+                add = self.world.propose(by, "AddProposal", key_package=joiner.key_package)
                 references.append(add)
         self._perhaps_psk(committer, proposers, joiners, references, values)
         self.world.commit(
@@ -178,7 +190,7 @@ class History:
 
     def _some_updates(self, proposers: Sequence[Member]) -> list[bytes]:
         return [
-            propose(self.world, member, "UpdateProposal")
+            self.world.propose(member, "UpdateProposal")
             for member in proposers
             if self._random.random() < 0.4
         ]
@@ -198,6 +210,6 @@ class History:
             self.world.share_psk_with(joiner)
         if proposers and self._random.random() < 0.5:
             by = self._random.choice(proposers)
-            references.append(propose(self.world, by, "ExternalPSKProposal", psk_id=PSK_ID))
+            references.append(self.world.propose(by, "ExternalPSKProposal", psk_id=PSK_ID))
         else:
             values.append(described(committer.peer, "externalPSK", psk_id=PSK_ID))

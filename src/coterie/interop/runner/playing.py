@@ -95,7 +95,7 @@ def play_scenario(peers: Peers, job: Job, transcripts: Path | None = None) -> Ce
         world.free()
     except RefusalError as error:
         who, words = error.peer, f"{error.call}: {error.words}"
-        known = error.lacking or verdict_of(error.peer, error.call, error.words)
+        known = error.lacking or verdict_of(error.peer, error.call, error.words, job.scenario)
         outcome = Outcome.LACKING if error.lacking else Outcome.FAILED
         if known and not error.lacking:
             outcome = Outcome.EXPLAINED

@@ -125,6 +125,19 @@ def external_join_psk(world: World, first: Peer, second: Peer) -> None:
     world.external_join(second, a, psks=psks)
 
 
+@_scenario
+def welcome_below_a_parent(world: World, first: Peer, second: Peer) -> None:
+    """Joining by a Welcome without a path secret, below parents that have keys; then all of them commit."""
+    creator = world.create(first)
+    members = world.add(creator, second, first, second, first, second, first)
+    for member in (creator, *members):
+        world.commit(member)
+    (last,) = world.add(members[3], second)
+    world.commit(creator)
+    world.commit(last)
+    world.chat()
+
+
 # -- application messages
 
 
@@ -197,10 +210,7 @@ def add_reference(world: World, first: Peer, second: Peer) -> None:
 
 
 def _add(world: World, proposer: Member, joiner: Joiner) -> bytes:
-    member = world.now(proposer)
-    answer = member.peer.AddProposal(state_id=member.state, key_package=joiner.key_package)
-    made: bytes = answer.proposal
-    return made
+    return world.propose(proposer, "AddProposal", key_package=joiner.key_package)
 
 
 @_scenario
@@ -208,16 +218,9 @@ def update_reference(world: World, first: Peer, second: Peer) -> None:
     """Each updates in turn, another one commits, and the new leaf keys work."""
     a, b, c = _trio(world, first, second)
     for proposer, committer in ((a, b), (b, c), (c, b)):
-        world.commit(committer, [propose(world, proposer, "UpdateProposal")])
+        world.commit(committer, [world.propose(proposer, "UpdateProposal")])
         world.commit(committer)
         world.commit(proposer)
-
-
-def propose(world: World, proposer: Member, call: str, **fields: object) -> bytes:
-    """Lets a member propose something; gives the message."""
-    member = world.now(proposer)
-    made: bytes = getattr(member.peer, call)(state_id=member.state, **fields).proposal
-    return made
 
 
 @_scenario
@@ -239,10 +242,10 @@ def _remove(world: World, committer: Member, removed: Member) -> None:
 def remove_reference(world: World, first: Peer, second: Peer) -> None:
     """A Remove that one proposes and another commits."""
     a, b, c = _trio(world, first, second)
-    proposal = propose(world, a, "RemoveProposal", removed_id=c.identity)
+    proposal = world.propose(a, "RemoveProposal", removed_id=c.identity)
     world.commit(b, [proposal], removed=[c])
     (new,) = world.add(b, first)
-    proposal = propose(world, b, "RemoveProposal", removed_id=new.identity)
+    proposal = world.propose(b, "RemoveProposal", removed_id=new.identity)
     world.commit(a, [proposal], removed=[new])
 
 
@@ -253,7 +256,7 @@ def remove_behind_a_blank(world: World, first: Peer, second: Peer) -> None:
     last, more = world.add(a, second, second)
     _remove(world, a, c)
     for proposer, committer, target in ((b, a, more), (a, b, last)):
-        gone = propose(world, proposer, "RemoveProposal", removed_id=target.identity)
+        gone = world.propose(proposer, "RemoveProposal", removed_id=target.identity)
         world.commit(committer, [gone], removed=[target])
     world.chat()
 
@@ -265,7 +268,7 @@ def psk_external(world: World, first: Peer, second: Peer) -> None:
     world.share_psk()
     for one, other in ((a, b), (b, a)):
         world.commit(one, by_value=[described(first, "externalPSK", psk_id=PSK_ID)])
-        world.commit(other, [propose(world, one, "ExternalPSKProposal", psk_id=PSK_ID)])
+        world.commit(other, [world.propose(one, "ExternalPSKProposal", psk_id=PSK_ID)])
 
 
 @_scenario
@@ -289,7 +292,7 @@ def psk_resumption(world: World, first: Peer, second: Peer) -> None:
     a, b, _ = _trio(world, first, second)
     for one, other in ((a, b), (b, a)):
         world.commit(one, by_value=[described(first, "resumptionPSK", epoch_id=2)])
-        world.commit(other, [propose(world, one, "ResumptionPSKProposal", epoch_id=3)])
+        world.commit(other, [world.propose(one, "ResumptionPSKProposal", epoch_id=3)])
 
 
 @_scenario
@@ -308,7 +311,7 @@ def extensions_reference(world: World, first: Peer, second: Peer) -> None:
     a, b, _ = _trio(world, first, second)
     for (one, other), data in zip(((a, b), (b, a)), _REQUIRED, strict=True):
         extensions = [_extension(first, _REQUIRED_CAPABILITIES, data)]
-        change = propose(world, one, "GroupContextExtensionsProposal", extensions=extensions)
+        change = world.propose(one, "GroupContextExtensionsProposal", extensions=extensions)
         world.commit(other, [change])
 
 
@@ -339,9 +342,9 @@ def several_proposals(world: World, first: Peer, second: Peer) -> None:
     for new in (joiner, other):
         world.share_psk_with(new)
     references = [
-        propose(world, a, "UpdateProposal"),
+        world.propose(a, "UpdateProposal"),
         _add(world, b, joiner),
-        propose(world, c, "RemoveProposal", removed_id=d.identity),
+        world.propose(c, "RemoveProposal", removed_id=d.identity),
     ]
     values = [
         described(first, "add", key_package=other.key_package),
@@ -371,7 +374,7 @@ def _with_signer(world: World, first: Peer, second: Peer) -> Callable[..., bytes
     """A trio with an external sender of the second peer; gives what lets it propose."""
     a, b, _ = _trio(world, first, second)
     signer = second.CreateExternalSigner(cipher_suite=world.suite, identity=b"signer")
-    admit = propose(world, a, "AddExternalSigner", external_sender=signer.external_sender)
+    admit = world.propose(a, "AddExternalSigner", external_sender=signer.external_sender)
     world.commit(b, [admit])
 
     def proposes(kind: str, **fields: object) -> bytes:
@@ -466,8 +469,8 @@ def _reinitialise(world: World, opener: Member, proposal: bytes) -> None:
 def reinit(world: World, first: Peer, second: Peer) -> None:
     """The group ends, and its successor, of another suite, is opened by the second peer."""
     a, b, _ = _trio(world, first, second)
-    change = propose(
-        world, a, "ReInitProposal", cipher_suite=_successor(world), group_id=b"successor"
+    change = world.propose(
+        a, "ReInitProposal", cipher_suite=_successor(world), group_id=b"successor"
     )
     _reinitialise(world, b, change)
 
@@ -477,8 +480,7 @@ def reinit_same_suite(world: World, first: Peer, second: Peer) -> None:
     """The same with the same suite and a required capability, opened by the first peer."""
     a, b, _ = _trio(world, first, second)
     extensions = [_extension(first, _REQUIRED_CAPABILITIES, _REQUIRED[0])]
-    change = propose(
-        world,
+    change = world.propose(
         b,
         "ReInitProposal",
         cipher_suite=world.suite,

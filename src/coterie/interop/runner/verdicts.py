@@ -6,7 +6,9 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final
 
+HISTORIES: Final = "histories"
 _FILE = Path(__file__).with_name("verdicts.toml")
 
 
@@ -20,8 +22,8 @@ class Verdict:
     when: str
     section: str
     verdict: str
-    histories_only: bool = False
-    """Whether only random histories get past it: in a scenario the words could be a fault of others."""
+    only: tuple[str, ...] = ()
+    """Where it holds, if not everywhere: scenarios, and `HISTORIES`. Elsewhere the words could be a fault of others."""
     avoided: bool = False
     """Whether random histories do not make the call: a wrong answer could not be told from a fault of others."""
 
@@ -30,14 +32,15 @@ class Verdict:
 def verdicts() -> tuple[Verdict, ...]:
     """All of them."""
     with _FILE.open("rb") as file:
-        return tuple(Verdict(**entry) for entry in tomllib.load(file).get("verdict", []))
+        entries = tomllib.load(file).get("verdict", [])
+    return tuple(Verdict(**{**each, "only": tuple(each.get("only", ()))}) for each in entries)
 
 
-def verdict_of(peer: str, call: str, words: str, *, history: bool = False) -> Verdict | None:
-    """The verdict on a refusal in a scenario or a history, if there is one."""
+def verdict_of(peer: str, call: str, words: str, where: str = "") -> Verdict | None:
+    """The verdict on a refusal, if there is one; `where` is the scenario, or `HISTORIES`."""
     for each in verdicts():
         fits = (each.peer, each.call) == (peer, call) and each.words in words
-        if fits and (history or not each.histories_only):
+        if fits and (not each.only or where in each.only):
             return each
     return None
 

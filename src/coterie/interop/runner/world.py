@@ -1,7 +1,8 @@
 """A group whose members belong to different implementations, and the steps that it takes.
 
 A step goes through for everybody or for nobody: the interface leaves the old state of an epoch as it was, so the
-members are moved to their new states only once all have answered and agree.
+members are moved to their new states only once all have answered and agree. Message keys are the exception: after a
+step that was given up, `spent` says who may not send encrypted handshakes again in this epoch.
 """
 
 # ruff: noqa: ANN401 - the messages' types exist only once the interface is compiled
@@ -75,6 +76,12 @@ class World:
     members: list[Member] = field(default_factory=list)
     epochs: int = 0
     messages: int = 0
+    spent: set[bytes] = field(default_factory=set)
+    """Who has sent an encrypted handshake message in this epoch.
+
+    The old state that a peer goes back to would send under the same generation a second time, and a receiver that has
+    used up its key is right to refuse that (RFC 9420 §9.1).
+    """
     _count: int = 0
 
     # -- entering
@@ -142,6 +149,7 @@ class World:
     ) -> None:
         """A member commits, everybody follows, joiners join, and the new epoch is compared."""
         committer = self.now(committer)
+        self._sends(committer)
         answer = committer.peer.Commit(
             state_id=committer.state,
             by_reference=by_reference,
@@ -159,6 +167,17 @@ class World:
                 following.append(followed(member, by_reference, answer.commit))
         self._arrive([*following, *(self._joined(joiner, answer) for joiner in joiners)])
 
+    def propose(self, proposer: Member, call: str, **fields: object) -> bytes:
+        """Lets a member propose something; gives the message."""
+        member = self.now(proposer)
+        self._sends(member)
+        made: bytes = getattr(member.peer, call)(state_id=member.state, **fields).proposal
+        return made
+
+    def _sends(self, member: Member) -> None:
+        if self.way.encrypt:
+            self.spent.add(member.identity)
+
     def _joined(self, joiner: Joiner, answer: Any) -> Member:
         joined = joiner.peer.JoinGroup(
             transaction_id=joiner.transaction,
@@ -172,6 +191,7 @@ class World:
     def _arrive(self, members: list[Member]) -> None:
         agree(members)
         self.members = members
+        self.spent.clear()
         self.epochs += 1
 
     def now(self, member: Member) -> Member:

@@ -24,6 +24,8 @@ import org.bouncycastle.mls.codec.MLSMessage;
 /**
  * Serves the interop interface with the service that Bouncy Castle's MLS package brings along.
  *
+ * <p>With {@code --replay} it plays test vectors instead, see {@link Replay}.
+ *
  * <p>That service is the library authors' own idea of each call; this class adds what a peer of
  * ours must keep: the loopback address, one call at a time, a status with a text instead of a bare
  * UNKNOWN when the library fails in a way that its service does not catch, and UNIMPLEMENTED where
@@ -39,8 +41,12 @@ public final class BouncyCastlePeer {
     private BouncyCastlePeer() {}
 
     public static void main(String[] arguments) throws Exception {
+        if (arguments.length == 1 && arguments[0].equals("--replay")) {
+            Replay.run();
+            return;
+        }
         if (arguments.length != 2 || !arguments[0].equals("--port")) {
-            System.err.println("usage: --port N");
+            System.err.println("usage: --port N, or --replay");
             System.exit(2);
         }
         InetSocketAddress address = new InetSocketAddress(HOST, Integer.parseInt(arguments[1]));
@@ -106,13 +112,16 @@ public final class BouncyCastlePeer {
     }
 
     /** The library looks an extension type up in a table of those that it knows. */
-    private static Status explained(Status status) {
-        String words = status.getDescription();
+    static String unknownExtension(String words) {
         if (words == null || !UNKNOWN_EXTENSION.matcher(words).find()) {
-            return status;
+            return null;
         }
-        String text = "Bouncy Castle knows no extension types beyond those of RFC 9420: " + words;
-        return Status.UNIMPLEMENTED.withDescription(text);
+        return "Bouncy Castle knows no extension types beyond those of RFC 9420: " + words;
+    }
+
+    private static Status explained(Status status) {
+        String text = unknownExtension(status.getDescription());
+        return text == null ? status : Status.UNIMPLEMENTED.withDescription(text);
     }
 
     private static final class Guarded<Q, R> extends SimpleForwardingServerCall<Q, R> {
