@@ -64,11 +64,13 @@ class Weather:
 class WorldCarrier(MemoryCarrier):
     """A carrier in weather."""
 
-    def __init__(self, service: Any, weather: Weather) -> None:
+    def __init__(self, service: Any, weather: Weather, own: Weather) -> None:
         super().__init__(service)
         self._weather = weather
+        self._own = own
 
     async def call(self, path: str, request: Struct, answer: type[T]) -> T:
+        self._own.before(path)
         self._weather.before(path)
         result = await super().call(path, request, answer)
         self._weather.after()
@@ -87,6 +89,8 @@ class World:
         self.folder = folder
         self.now = START
         self.weather = Weather()
+        self.weather_of: dict[str, Weather] = {}
+        """Paths that each device asked for stand here as well."""
         self.wrong_by: dict[str, int] = {}
         """By how many seconds the clock of a device, or of the `delivery` service, is wrong."""
         authority = CertificateAuthority.create(REALM, now=START)
@@ -116,8 +120,9 @@ class World:
         """The world's time, in seconds since 1970."""
         return self.now
 
-    def network(self) -> Network:
-        """The way to the services."""
+    def network(self, label: str = "") -> Network:
+        """The way of a device to the services."""
+        own = self.weather_of.setdefault(label, Weather())
 
         def http() -> httpx.AsyncClient:
             app = create_app(self.authentication)
@@ -132,7 +137,7 @@ class World:
 
             return httpx.AsyncClient(transport=httpx.ASGITransport(strip))
 
-        return Network(lambda _: WorldCarrier(self.delivery, self.weather), http)
+        return Network(lambda _: WorldCarrier(self.delivery, self.weather, own), http)
 
     @asynccontextmanager
     async def profile(self, label: str) -> AsyncIterator[Client]:
@@ -143,7 +148,7 @@ class World:
             server="http://services",
             clock=lambda: self.now + self.wrong_by.get(label, 0),
             welcome_delay=0.0,
-            network=self.network(),
+            network=self.network(label),
             durable=False,
         ) as client:
             yield client

@@ -209,7 +209,7 @@ def test_a_wake_up_carries_no_content(server: Server) -> None:
             await client.append(epoch.message(b"unseen"))
             frame = await frame_of(connection)
             assert frame.woken is not None
-            assert frame.woken.next_number == 1
+            assert frame.woken.next_number == 2
             await connection.close()
 
     asyncio.run(run())

@@ -12,6 +12,7 @@ async with Client.open("profile", key, server="http://127.0.0.1:8080") as client
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -31,9 +32,9 @@ from coterie.client.handle import GroupHandle
 from coterie.client.identity import DEFAULT_SUITE, Identity, Package, SigningKey, StoredIdentity
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.line import Line
+from coterie.client.listening import Heard, Listener
 from coterie.client.place import Tools
 from coterie.client.vault import StoredConversation, Vault
-from coterie.client.waking import first_wake, subscribe
 from coterie.errors import CoterieError, ServiceError, StateError, StorageError
 from coterie.mls.crypto import suite_of
 from coterie.mls.framing import MLSMessage
@@ -45,12 +46,19 @@ from coterie.transport import api, as_api
 from coterie.transport.authentication import AuthenticationClient
 from coterie.transport.client import Carrier, DeliveryClient
 from coterie.transport.http import HTTPCarrier
+from coterie.transport.refusal import Refused
 
 STOCK = 20
 """How many key packages are kept in the directory."""
+LOW_STOCK = STOCK // 2
+"""With so few left, new ones are published."""
 RETENTION = 30 * 24 * 3600
 """For how many seconds a group's log keeps its entries by default."""
 AUTHENTICATION_PATH = "/authentication"
+_MEMBERS_PER_POLL = 1_000
+"""So many members more make the time between two polls longer by once `poll`."""
+_TICK = 2.0
+"""Seconds after which a client looks whether it is its turn to commit what waits."""
 REVOCATION_AGE = 600
 """For how many seconds a list of revoked certificates is taken without asking for a newer one."""
 
@@ -92,6 +100,7 @@ class Client:
         self._network = network
         self._delivery = self._fresh()
         self._inboxes = self._fresh()
+        self._listener: Listener | None = None
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._conversations: dict[str, Conversation] = {}
         self._tools: Tools | None = None
@@ -135,6 +144,8 @@ class Client:
         return DeliveryClient(self._network.carrier(self._server))
 
     async def _close(self) -> None:
+        if self._listener is not None:
+            await self._listener.close()
         await self._http.aclose()
         await self._delivery.close()
         await self._inboxes.close()
@@ -415,17 +426,58 @@ class Client:
     async def changes(self, *, poll: float = 30.0) -> AsyncIterator[bool]:
         """Goes on for ever: after each time that this device caught up, True, and False where the service was away.
 
-        Woken by the service; looks every `poll` seconds at the latest.
+        The service pushes what is new; besides, the client looks by itself, every `poll` seconds in small groups and
+        less often in large ones, where so many polls would be most of what the service does.
         """
         while True:
             try:
                 await self.sync()
             except ServiceError as error:
                 yield False
-                await self._wait(error.retry_after or poll)
-            else:
+                await asyncio.sleep(error.retry_after or poll)
+                continue
+            yield True
+            async for _ in self._pushed(self._interval(poll)):
                 yield True
-                await self._wait(poll)
+
+    def _interval(self, poll: float) -> float:
+        sizes = [c.size() for c in self._conversations.values() if c.is_active]
+        longer = 1 + max(sizes, default=0) / _MEMBERS_PER_POLL
+        return poll * longer * random.uniform(0.8, 1.2)  # noqa: S311 - a time, not a secret
+
+    async def _pushed(self, seconds: float) -> AsyncIterator[None]:
+        """Acts on what the service pushes, until it is time to look again; yields after each thing."""
+        ends = time.monotonic() + seconds
+        listener = self._listener or Listener(self._delivery, self._inboxes)
+        self._listener = listener
+        try:
+            while (left := ends - time.monotonic()) > 0:
+                target = api.InboxTarget(
+                    self.identity.stored.inbox_id,
+                    bytes(self.identity.stored.inbox_token),
+                    self.vault.inbox_cursor(),
+                )
+                groups = list(self._conversations.values())
+                heard = await listener.next(groups, target, min(left, _TICK))
+                if await self._act_on(heard):
+                    yield
+        except ServiceError:
+            # Without a connection the client polls. One that worked is made anew soon, after what was missed is read.
+            self._listener = None
+            await listener.close()
+            left = max(0.0, ends - time.monotonic())
+            await asyncio.sleep(min(left, _TICK) if listener.heard else left)
+
+    async def _act_on(self, heard: Heard) -> bool:
+        """Does what was heard, and what is this device's turn; returns whether there was anything."""
+        if heard.inbox:
+            await self._read_inbox()
+        turns = {name for name, c in self._conversations.items() if c.has_turn()}
+        for name in heard.ask | turns:
+            await self._conversations[name].sync()
+        for name in heard.entries - heard.ask - turns:
+            await self._conversations[name].take_offered()
+        return bool(heard or turns)
 
     async def events(self, *, poll: float = 30.0) -> AsyncIterator[Event]:
         """Everything that happens, for ever. What arrived while nobody listened is in `GroupHandle.unread`."""
@@ -439,55 +491,6 @@ class Client:
         while not self._queue.empty():
             found.append(self._queue.get_nowait())
         return found
-
-    async def _wait(self, seconds: float) -> None:
-        """Until the service says that something arrived, or the time is over."""
-        with suppress(ServiceError, TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken()
-
-    async def _woken(self) -> None:
-        """Waits for a wake-up of any log or of the inbox, over two connections (D-SUB-7)."""
-        logs = asyncio.create_task(self._wait_for_logs())
-        inbox = asyncio.create_task(self._wait_for_inbox())
-        done, left = await asyncio.wait({logs, inbox}, return_when=asyncio.FIRST_COMPLETED)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        for task in done:
-            task.result()
-
-    async def _wait_for_logs(self) -> None:
-        connection = await self._delivery.connect()
-        known: dict[int, int] = {}
-        try:
-            for number, conversation in enumerate(self._conversations.values()):
-                if not conversation.is_active:
-                    continue
-                line = conversation.line
-                target = api.LogTarget(
-                    line.binding.log_id,
-                    line.state.epoch,
-                    bytes(line.keys.read_token),
-                    line.next_number,
-                )
-                known[number] = target.from_number
-                await connection.send(subscribe(number, api.TargetType.LOG, log=target))
-            await first_wake(connection, known)
-        finally:
-            await connection.close()
-
-    async def _wait_for_inbox(self) -> None:
-        stored = self.identity.stored
-        connection = await self._inboxes.connect()
-        try:
-            target = api.InboxTarget(
-                stored.inbox_id, bytes(stored.inbox_token), self.vault.inbox_cursor()
-            )
-            await connection.send(subscribe(0, api.TargetType.INBOX, inbox=target))
-            await first_wake(connection, {0: target.from_number})
-        finally:
-            await connection.close()
 
     # -- joining
 
@@ -506,7 +509,12 @@ class Client:
             await self._inboxes.ack_inbox(
                 api.AckInbox(stored.inbox_id, bytes(stored.inbox_token), last)
             )
-            await self.publish()
+        if result.items or _is_low(result.stock):
+            try:
+                await self.publish()
+            except Refused as refused:
+                # Others can still claim what is there; what arrived in the logs must not wait for it.
+                self.tools.count(f"publishing refused: {refused.code.name.lower()}")
 
     async def _read_logs(self) -> None:
         """Reads what the logs have: a Commit that adds this device again comes before its Welcome (D-BOX-11)."""
@@ -588,3 +596,9 @@ def _inviter(group: Group) -> int:
 
 def _published(package: Package) -> api.KeyPackageMessage:
     return api.KeyPackageMessage(MLSMessage.of(package.bundle.key_package).encode())
+
+
+def _is_low(stock: tuple[api.Stock, ...]) -> bool:
+    """Whether key packages are to be published before the last of them is claimed (D-DIR-7)."""
+    available = sum(suite.available for suite in stock)
+    return available <= LOW_STOCK or any(suite.last_resort_used for suite in stock)

@@ -44,6 +44,20 @@ class Conversation(Rereading):
                 self._line = None
                 raise
 
+    async def take_offered(self) -> None:
+        """Acts on what the service pushed, and carries out what is wanted; asks for nothing that was pushed."""
+        async with self._lock:
+            try:
+                await self._catch_up(ask=False)
+                await self._carry_out()
+            except BaseException:
+                self._line = None
+                raise
+
+    def has_turn(self) -> bool:
+        """Whether it is this device's turn to do something that no push and no user asks for."""
+        return self.is_active and (self._must_commit_pending() or self._must_end())
+
     async def catch_up(self) -> None:
         """Reads the log to its end and sends nothing but corrections; raises `ServiceError` as `sync` does."""
         async with self._lock:

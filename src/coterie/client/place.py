@@ -68,6 +68,7 @@ class Place:
         self._epoch_since = tools.clock()
         self._ends_at: int | None = None
         self._end_wait = END_WAIT
+        self._offered: list[api.ReadResult] = []
 
     def enter(self, line: Line) -> None:
         """Takes the place in the log that a Welcome gave; the caller stores it."""
@@ -105,6 +106,23 @@ class Place:
     def epoch(self) -> int:
         """The present epoch."""
         return self.group.epoch
+
+    def size(self) -> int:
+        """How many members there are."""
+        return self.group.tree.root.members
+
+    def log_target(self) -> api.LogTarget:
+        """The present epoch, from the first entry on that was not read."""
+        return self._target(self.line.next_number)
+
+    def box_target(self) -> api.LogTarget:
+        """The present epoch's boxes, from the first request on that was not read."""
+        return self._target(self._tools.vault.box_cursor(self.id))
+
+    def _target(self, number: int) -> api.LogTarget:
+        line = self.line
+        token = bytes(line.keys.read_token)
+        return api.LogTarget(line.binding.log_id, line.state.epoch, token, number)
 
     def users(self) -> dict[str, list[int]]:
         """The users in the group, each with the leaves of their devices."""

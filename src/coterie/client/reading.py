@@ -42,10 +42,10 @@ _PART = 1 << 20
 class Reading(Making):
     """Reads the log to its end, and acts on what stands in it."""
 
-    async def _catch_up(self) -> None:
+    async def _catch_up(self, *, ask: bool = True) -> None:
         """Reads the log to its end; who comes too late for it asks to be added again (D-BOX-8)."""
         try:
-            await self._read_on()
+            await self._read_on(ask=ask)
         except Refused as refused:
             if refused.code not in DROPPED:
                 raise
@@ -68,13 +68,34 @@ class Reading(Making):
                 step.remove_intent(intent_id)
                 step.save_line(self.id, line)
 
-    async def _read_on(self) -> None:
+    def offer(self, result: api.ReadResult) -> None:
+        """Takes what the service pushed; it is judged as what is read, by the next reading."""
+        self._offered.append(result)
+
+    def _offer(self, line: Line) -> api.ReadResult | None:
+        """What was pushed and comes next; what was read already, or belongs to another epoch, is thrown away."""
+        while self._offered:
+            result = self._offered.pop(0)
+            first = result.gone or result.entries[0].receipt
+            if first.epoch == line.state.epoch and (
+                first.number == line.next_number
+                or (result.gone is not None and first.number > line.next_number)
+            ):
+                return result
+        return None
+
+    async def _read_on(self, *, ask: bool = True) -> None:
+        """Reads to the end of the log, or of what was pushed where the service is not to be asked."""
         while self.is_active:
             line = self.line
             if line.uncorrected:
                 await self._correct(line)
             epoch = line.state.epoch
-            result = await self._tools.delivery.read(line.read())
+            result = self._offer(line)
+            if result is None:
+                if not ask:
+                    return
+                result = await self._tools.delivery.read(line.read())
             if result.gone is not None:
                 self._note_gone(line, result.gone)
             for stored in result.entries:
@@ -83,19 +104,25 @@ class Reading(Making):
                 if self._moved_on(line, epoch):
                     break
             else:
-                before = line.state
-                try:
-                    line.see_head(result.head)
-                except Evidence as evidence:
-                    self._stop(evidence)
+                if self._read_all(line, result):
                     return
-                if line.state is not before:
-                    self._store(line)
-                if line.next_number >= result.next_number:
-                    return
-                if not result.entries:
-                    msg = "the service names newer entries than it gives"
-                    raise ServiceError(msg, retry_after=5)
+
+    def _read_all(self, line: Line, result: api.ReadResult) -> bool:
+        """Whether there is nothing more to read, now that the entries of a result are read; compares its head."""
+        before = line.state
+        try:
+            line.see_head(result.head)
+        except Evidence as evidence:
+            self._stop(evidence)
+            return True
+        if line.state is not before:
+            self._store(line)
+        if line.next_number >= result.next_number:
+            return not self._offered
+        if not result.entries:
+            msg = "the service names newer entries than it gives"
+            raise ServiceError(msg, retry_after=5)
+        return False
 
     def _moved_on(self, line: Line, epoch: bytes) -> bool:
         """Whether what was read just now ended the epoch, or this device's part in the group."""

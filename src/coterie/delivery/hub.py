@@ -289,9 +289,9 @@ class Channel:
         return await self.source.read_inbox(ReadInbox(_inbox_id(request), token, start))
 
     def wake(self, subscription: Subscription) -> None:
-        """Says that there is something new, and from which number on."""
-        woken = Woken(subscription.request.subscription, subscription.next)
+        """Says that there is something new, by the number that comes after it."""
         subscription.next = subscription.seen + 1
+        woken = Woken(subscription.request.subscription, subscription.next)
         self.push(ServerFrame(ServerFrameType.WOKEN, woken=woken).encode())
 
     def fell_behind(self, subscription: Subscription) -> None:

@@ -184,7 +184,7 @@ class ClientFrame(Struct):
 
 
 class Woken(Struct):
-    """There is something from this number on."""
+    """There is something before this number, unless the reader stands there already (D-SUB-2)."""
 
     subscription: Uint32
     next_number: Uint64
