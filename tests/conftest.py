@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from coterie.mls.sodium import use_libsodium
+
+if os.environ.get("COTERIE_PRIMITIVES") == "libsodium":
+    use_libsodium()
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # No deadlines: the machines that run this are slow in their own ways, and a suite that fails by chance is not believed.

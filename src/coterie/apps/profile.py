@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,8 @@ import platformdirs
 import typer
 
 from coterie.client import Client
-from coterie.errors import StateError
+from coterie.errors import StateError, UnsupportedError
+from coterie.mls.sodium import use_libsodium
 from coterie.storage import StorageKey
 
 T = TypeVar("T")
@@ -53,7 +54,9 @@ def storage_key(path: Path) -> StorageKey:
 
 @asynccontextmanager
 async def opened(path: Path | None, *, server: str = "") -> AsyncIterator[Client]:
-    """The person's client."""
+    """The person's client; with libsodium for signatures and exchanges where the extra `fast` is installed."""
+    with suppress(UnsupportedError):
+        use_libsodium()
     directory = profile_path(path)
     delay = float(os.environ.get("COTERIE_WELCOME_DELAY", "5"))
     key = storage_key(directory)

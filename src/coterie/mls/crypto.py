@@ -391,7 +391,7 @@ class Suite:
 
     def sign_with_label(self, key: SignaturePrivateKey, label: str, content: bytes) -> bytes:
         """SignWithLabel. A key of another suite's scheme is the caller's mistake: ValueError."""
-        if key.scheme is not self.signature:
+        if key.scheme.name != self.signature.name:
             raise ValueError(f"{self.name} signs with {self.signature.name}, not {key.scheme.name}")
         return self.signature.sign(key.key, _labelled(label, content))
 

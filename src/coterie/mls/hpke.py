@@ -12,8 +12,9 @@ Every operation is a function of its arguments and of the bytes that `rng` retur
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from cryptography.exceptions import InvalidTag
@@ -32,7 +33,10 @@ RandomSource: TypeAlias = Callable[[int], bytes]
 
 HMAC: TypeAlias = Callable[[bytes, bytes], bytes]
 K = TypeVar("K")
+T = TypeVar("T")
 
+_BATCH = 64
+"""Seals per call of an executor: some milliseconds of work, so that handing it over does not count."""
 _VERSION = b"HPKE-v1"
 _IPAD = bytes(byte ^ 0x36 for byte in range(256))
 _OPAD = bytes(byte ^ 0x5C for byte in range(256))
@@ -126,6 +130,8 @@ class Curve(Generic[K]):
     check_public: Callable[[bytes], object]
     order: int | None = None
     mask: int = 0xFF
+    releases_gil: bool = False
+    """Whether loading keys and exchanging let other threads run."""
     refused: frozenset[bytes] | None = None
     """Where given: all strings of the right length that are no public keys; so many keys are checked at once."""
 
@@ -177,7 +183,7 @@ _LOW_ORDER_X25519 = _low_order_x25519()
 _LOW_ORDER_X448 = _low_order_x448()
 
 
-_X25519: Curve[X25519PrivateKey] = Curve(
+X25519_BY_OPENSSL: Curve[X25519PrivateKey] = Curve(
     private_length=32,
     public_length=32,
     load=X25519PrivateKey.from_private_bytes,
@@ -352,7 +358,7 @@ class HPKEPrivateKey(Confidential):
 DHKEM_P256 = KEM(0x0010, "DHKEM(P-256)", _nist(ec.SECP256R1(), P256_ORDER), HKDF_SHA256)
 DHKEM_P384 = KEM(0x0011, "DHKEM(P-384)", _nist(ec.SECP384R1(), P384_ORDER), HKDF_SHA384)
 DHKEM_P521 = KEM(0x0012, "DHKEM(P-521)", _nist(ec.SECP521R1(), P521_ORDER), HKDF_SHA512)
-DHKEM_X25519 = KEM(0x0020, "DHKEM(X25519)", _X25519, HKDF_SHA256)
+DHKEM_X25519 = KEM(0x0020, "DHKEM(X25519)", X25519_BY_OPENSSL, HKDF_SHA256)
 DHKEM_X448 = KEM(0x0021, "DHKEM(X448)", _X448, HKDF_SHA512)
 KEMS = {kem.kem_id: kem for kem in (DHKEM_P256, DHKEM_P384, DHKEM_P521, DHKEM_X25519, DHKEM_X448)}
 
@@ -501,6 +507,38 @@ class Sealer:
         shared_secret, kem_output = hpke.kem.encap(public, rng)
         key, nonce = hpke._key_and_nonce(shared_secret, self._context)  # noqa: SLF001 - same module
         return kem_output, hpke.aead.cipher(key).encrypt(nonce, plaintext, b"")
+
+    def seal_many(
+        self,
+        jobs: Iterable[tuple[bytes, bytes]],
+        rng: RandomSource,
+        run: Callable[..., Iterable[Any]] = map,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As `seal` for each (public key, plaintext), in order.
+
+        `run` is `map` or an executor's, used where the curve lets other threads run. All that `rng` gives is taken in
+        the order of the jobs, in this thread: the result is the same whoever runs.
+        """
+        curve = self._hpke.kem.curve
+        if run is map or not curve.releases_gil:
+            for public, plaintext in jobs:
+                yield self.seal(public, plaintext, rng)
+            return
+        drawn = ((public, plaintext, rng(curve.private_length)) for public, plaintext in jobs)
+        for sealed in run(self._seal_batch, _batches(drawn)):
+            yield from sealed
+
+    def _seal_batch(self, batch: list[tuple[bytes, bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        return [
+            self.seal(public, plaintext, lambda _length, seed=seed: seed)  # type: ignore[misc]
+            for public, plaintext, seed in batch
+        ]
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
 
 
 def _bad_public_key(kem: KEM, cause: Exception) -> VerificationError:

@@ -6,8 +6,9 @@ the hash of the finished tree; only then it seals. A receiver finds the one ciph
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from coterie.errors import DecryptionError
 from coterie.mls.crypto import Suite
@@ -121,20 +122,27 @@ def seal_path(
     context: bytes,
     new_leaves: Sequence[int],
     rng: RandomSource,
+    run: Callable[..., Iterable[Any]] = map,
 ) -> tuple[UpdatePathNode, ...]:
     """Encrypts each path secret to the resolution of the node's copath child (§7.6).
 
-    `context` is the encoded provisional GroupContext, `new_leaves` the sorted leaves that the same Commit adds.
+    `context` is the encoded provisional GroupContext, `new_leaves` the sorted leaves that the same Commit adds;
+    `run` is `map` or an executor's.
     """
-    sealer = suite.sealer(PATH_LABEL, context)
-    nodes = []
-    for step in path.steps:
-        sealed = tuple(
-            HPKECiphertext(*sealer.seal(public, step.path_secret, rng))
-            for public in tree.recipients(step.node.sibling, new_leaves)
+    recipients = [list(tree.recipients(step.node.sibling, new_leaves)) for step in path.steps]
+    jobs = (
+        (public, step.path_secret)
+        for step, keys in zip(path.steps, recipients, strict=True)
+        for public in keys
+    )
+    sealed = suite.sealer(PATH_LABEL, context).seal_many(jobs, rng, run)
+    return tuple(
+        UpdatePathNode(
+            step.key.public,
+            tuple(HPKECiphertext(*next(sealed)) for _ in keys),
         )
-        nodes.append(UpdatePathNode(step.key.public, sealed))
-    return tuple(nodes)
+        for step, keys in zip(path.steps, recipients, strict=True)
+    )
 
 
 def open_path(

@@ -154,7 +154,8 @@ def build_path(
     merged = tree.with_path(committer, node, nodes)
     staged = with_path(state, staged, merged, path, node, config.policy())
     provisional = next_context(state.context, staged, state.context.confirmed_transcript_hash)
-    sealed = seal_path(suite, tree, derived, provisional.encode(), staged.new_leaves, rng)
+    encoded = provisional.encode()
+    sealed = seal_path(suite, tree, derived, encoded, staged.new_leaves, rng, config.run)
     return BuiltPath(derived, UpdatePath(node, sealed), staged)
 
 

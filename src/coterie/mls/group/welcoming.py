@@ -19,6 +19,7 @@ from coterie.mls.key_schedule import Joiner, psk_secret
 from coterie.mls.ratchet_tree import HPKECiphertext
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
+from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import CipherSuite, ExtensionType
 from coterie.mls.validation.proposal_list import check_psks
 from coterie.mls.welcome import (
@@ -62,16 +63,19 @@ def welcomes(
     key, nonce = joiner.welcome_key_and_nonce()
     sealed_info = suite.aead_seal(key, nonce, b"", info.encode())
     sealer = suite.sealer("Welcome", sealed_info)
-    secrets = []
-    for leaf, package in added:
+    psks = created.staged.proposals.psks
+
+    def secret(leaf: LeafIndex) -> bytes:
         path_secret = created.path.derived.secret_for(leaf) if created.path else None
-        secret = GroupSecrets(
-            joiner.joiner_secret,
-            PathSecret(path_secret) if path_secret is not None else None,
-            created.staged.proposals.psks,
-        )
-        sealed = sealer.seal(package.init_key, secret.encode(), config.rng)
-        secrets.append(EncryptedGroupSecrets(package.reference(), HPKECiphertext(*sealed)))
+        path = PathSecret(path_secret) if path_secret is not None else None
+        return GroupSecrets(joiner.joiner_secret, path, psks).encode()
+
+    jobs = ((package.init_key, secret(leaf)) for leaf, package in added)
+    sealed = sealer.seal_many(jobs, config.rng, config.run)
+    secrets = [
+        EncryptedGroupSecrets(package.reference(), HPKECiphertext(*one))
+        for (_, package), one in zip(added, sealed, strict=True)
+    ]
     size = options.members_per_welcome or len(secrets)
     for start in range(0, len(secrets), size):
         part = tuple(secrets[start : start + size])
