@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import CONCURRENT, Row
+from bench.parts import write_part
 
 DOCS = Path(__file__).parents[1] / "docs"
 REFERENCE = 1_000
@@ -126,7 +127,7 @@ def _grown(operation: str, by_size: dict[int, Row]) -> str:
 
 
 def page(figures: Figures) -> str:
-    """The whole of `docs/performance.md`."""
+    """The first part of `docs/performance.md`."""
     machine = figures.machine
     lines = [
         "# Performance of the core",
@@ -217,7 +218,7 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=DOCS)
     arguments = parser.parse_args()
     figures = Figures(json.loads(arguments.report.read_text()))
-    (arguments.docs / "performance.md").write_text(page(figures))
+    write_part(arguments.docs / "performance.md", "core", page(figures))
     try:
         plot(figures, arguments.docs / "performance.svg")
     except ImportError:

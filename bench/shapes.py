@@ -102,7 +102,9 @@ class Shape:
         )
         return Group(self.epoch(leaf), secret_tree, index, config)
 
-    def bundle(self, name: bytes, config: Config | None = None) -> KeyPackageBundle:
+    def bundle(
+        self, name: bytes, config: Config | None = None, lifetime: Lifetime = LIFETIME
+    ) -> KeyPackageBundle:
         """A newcomer's key package, with its private keys."""
         rng = (config or self.config).rng
         return create_key_package(
@@ -110,7 +112,7 @@ class Shape:
             self.suite.generate_signature_key(rng),
             Credential.basic(name),
             _capabilities(self.suite),
-            LIFETIME,
+            lifetime,
             rng=rng,
         )
 
@@ -122,10 +124,11 @@ def build(
     suite: int = 1,
     config: Config | None = None,
     seed: bytes = b"",
+    lifetime: Lifetime = LIFETIME,
 ) -> Shape:
     """A group of `n` members of the given shape; the same seed gives the same group."""
     rng = deterministic(b"%d %s %s" % (n, shape.encode(), seed))
-    builder = _Builder(suite_of(suite), n, _committers(n, shape), rng)
+    builder = _Builder(suite_of(suite), n, _committers(n, shape), rng, lifetime)
     return builder.finish(config or Config(AcceptAnything(), rng=os.urandom))
 
 
@@ -146,8 +149,16 @@ def _capabilities(suite: Suite) -> Capabilities:
 class _Builder:
     """Makes the tree from the root down, since parent hashes run that way, sibling before child."""
 
-    def __init__(self, suite: Suite, n: int, committed: list[bool], rng: RandomSource) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        n: int,
+        committed: list[bool],
+        rng: RandomSource,
+        lifetime: Lifetime,
+    ) -> None:
         self.suite = suite
+        self.lifetime = lifetime
         self.n = n
         self.rng = rng
         self.group_id = b"a group of %d" % n
@@ -204,7 +215,7 @@ class _Builder:
             credential=Credential.basic(b"member %d" % index),
             capabilities=self.capabilities,
             leaf_node_source=LeafNodeSource.COMMIT if commit else LeafNodeSource.KEY_PACKAGE,
-            lifetime=None if commit else LIFETIME,
+            lifetime=None if commit else self.lifetime,
             parent_hash=parent_hash if commit else None,
             extensions=(),
             group_id=self.group_id if commit else None,

@@ -1,13 +1,35 @@
-# Benchmarks of the core, each operation beside its floor; see docs/performance.md.
+# Benchmarks of the core, each operation beside its floor and beside the peers; see docs/performance.md, bench/README.md.
 
-.PHONY: bench bench-full
-bench: $(STAMP) ## time the core against its floor (three minutes), write docs/performance.md
+SIDE_BY_SIDE ?= build/side-by-side.json
+SIDE_BY_SIDE_ARGS ?=
+
+.PHONY: bench bench-full bench-peers bench-side bench-side-full bench-side-report
+bench: $(STAMP) bench-side ## time the core against its floor and its peers (about twelve minutes), write docs/performance.md
 	@mkdir -p build
 	@$(PYTHON_BIN) -m bench.core --sizes 10,100,1000,10000 --json build/bench.json
 	@$(PYTHON_BIN) -m bench.growth build/bench.json
+	@$(MAKE) --no-print-directory bench-side-report
 
-bench-full: $(STAMP) ## as bench, with 50,000 members and trees that are half or all blank
+bench-full: $(STAMP) bench-side-full ## as bench, with 50,000 members, blank trees, all suites that are shared (hours; resumes)
 	@mkdir -p build
 	@$(PYTHON_BIN) -m bench.core --sizes 10,100,1000,10000,50000 --shapes warm,half,blank \
 		--json build/bench-full.json
 	@$(PYTHON_BIN) -m bench.growth build/bench-full.json
+	@$(MAKE) --no-print-directory bench-side-report
+
+bench-peers: $(STAMP) ## build the benchmark drivers of all peers whose toolchain is here
+	@$(PYTHON_BIN) -m bench.peers.build
+
+bench-side: $(STAMP) ## our operations and the peers' side by side, small groups, measured anew (eight minutes)
+	@$(PYTHON_BIN) -m bench.sidebyside --sizes 10,100,1000 --seconds 1 --again \
+		--json $(SIDE_BY_SIDE) $(SIDE_BY_SIDE_ARGS)
+	@$(MAKE) --no-print-directory bench-side-report
+
+bench-side-full: $(STAMP) ## all sizes, shapes and providers, cell by cell; goes on where it was (hours)
+	@$(PYTHON_BIN) -m bench.sidebyside --sizes 2,10,100,1000,10000,50000 --shapes warm,half,blank \
+		--peers all --json $(SIDE_BY_SIDE) $(SIDE_BY_SIDE_ARGS)
+	@$(PYTHON_BIN) -m bench.sidebyside --sizes 10,1000 --suites 2 --json $(SIDE_BY_SIDE) $(SIDE_BY_SIDE_ARGS)
+	@$(MAKE) --no-print-directory bench-side-report
+
+bench-side-report: $(STAMP) ## write what was measured side by side into docs/performance.md
+	@$(PYTHON_BIN) -m bench.sidebyside.report --json $(SIDE_BY_SIDE)

@@ -58,17 +58,23 @@ class Peer:
     """The command line of the server, given the folder where the build ended up."""
     shared: tuple[str, ...] = ()
     """Further folders that the driver is built from."""
+    home: Path = HERE
+    """The folder that has the drivers' folders."""
+    files: tuple[Path, ...] = (PROTO,)
+    """Further files that the driver is built from; they lie beside `home`, or below."""
+    cache: str = "peers"
+    """The folder of the builds."""
 
 
-def cache_root() -> Path:
+def cache_root(cache: str = "peers") -> Path:
     """Give the folder of all builds: `$XDG_CACHE_HOME/coterie/peers`, or the same under ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "coterie" / "peers"
+    return Path(base) / "coterie" / cache
 
 
-def cargo_target() -> Path:
+def cargo_target(cache: str = "peers") -> Path:
     """Give the folder where cargo keeps its intermediate results between builds."""
-    return cache_root() / "cargo-target"
+    return cache_root(cache) / "cargo-target"
 
 
 NPM_STEPS = (("npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"),)
@@ -114,18 +120,19 @@ PEERS: dict[str, Peer] = {
 
 def sources(peer: Peer) -> list[Path]:
     """List the files that a peer is built from, in a stable order."""
-    folders = [HERE / name for name in (peer.name, *peer.shared)]
+    folders = [peer.home / name for name in (peer.name, *peer.shared)]
     found = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-    return sorted([PROTO, *(p for p in found if not IGNORED & set(p.relative_to(HERE).parts))])
+    kept = (path for path in found if not IGNORED & set(path.relative_to(peer.home).parts))
+    return sorted([*peer.files, *kept])
 
 
 def build_folder(peer: Peer) -> Path:
     """Name the cache folder for the present sources of a peer."""
     digest = hashlib.sha256()
     for path in sources(peer):
-        digest.update(str(path.relative_to(INTEROP)).encode() + b"\0")
+        digest.update(str(path.relative_to(peer.home.parent)).encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return cache_root() / f"{peer.name}-{digest.hexdigest()[:16]}"
+    return cache_root(peer.cache) / f"{peer.name}-{digest.hexdigest()[:16]}"
 
 
 def missing_tools(peer: Peer) -> list[str]:
@@ -135,7 +142,7 @@ def missing_tools(peer: Peer) -> list[str]:
 
 def _run(peer: Peer, folder: Path) -> None:
     nice = ["nice", "-n", "10"] if shutil.which("nice") else []
-    environment = {**os.environ, "CARGO_TARGET_DIR": str(cargo_target())}
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(cargo_target(peer.cache))}
     log = folder / "build.log"
     with log.open("wb") as output:
         for step in peer.steps:
@@ -161,7 +168,7 @@ def build(peer: Peer) -> list[str]:
     in both cases the cache holds no folder for these sources.
     """
     folder = build_folder(peer)
-    started_in = folder / "peers" / peer.name
+    started_in = folder / peer.home.name / peer.name
     if folder.exists():
         return peer.command(started_in)
     if missing := missing_tools(peer):
@@ -172,11 +179,11 @@ def build(peer: Peer) -> list[str]:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{peer.name}-") as scratch:
         work = Path(scratch) / "build"
         for path in sources(peer):
-            target = work / path.relative_to(INTEROP)
+            target = work / path.relative_to(peer.home.parent)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         started = time.monotonic()
-        _run(peer, work / "peers" / peer.name)
+        _run(peer, work / peer.home.name / peer.name)
         print(f"{peer.name}: built in {time.monotonic() - started:.0f} s", file=sys.stderr)
         work.rename(folder)
     return peer.command(started_in)

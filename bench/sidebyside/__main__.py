@@ -1,0 +1,69 @@
+"""Our operations and the peers', side by side: `python -m bench.sidebyside --help`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.core import machine
+from bench.sidebyside.book import Book
+from bench.sidebyside.run import COLUMNS, PROVIDERS, Plan, Runner, startable
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.replace("_", "").split(","))
+
+
+def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
+    """Peers, each with one provider or all of its own; raises ValueError for what there is not."""
+    if text == "all":
+        return tuple((peer, given) for peer, list_ in PROVIDERS.items() for given in list_)
+    columns = []
+    for word in text.split(","):
+        peer, _, provider = word.partition("/")
+        if peer not in PROVIDERS or (provider and provider not in PROVIDERS[peer]):
+            known = ", ".join(f"{name}/{p}" for name, list_ in PROVIDERS.items() for p in list_)
+            msg = f"{word} is none of {known}"
+            raise ValueError(msg)
+        columns += [(peer, given) for given in ([provider] if provider else PROVIDERS[peer])]
+    return tuple(columns)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("build/side-by-side.json"))
+    parser.add_argument(
+        "--peers", type=parse_columns, default=COLUMNS, help="e.g. coterie,mls-rs/awslc, or all"
+    )
+    parser.add_argument("--sizes", type=_numbers, default=Plan.sizes)
+    parser.add_argument("--shapes", type=_words, default=Plan.shapes, help="warm,half,blank")
+    parser.add_argument("--suites", type=_numbers, default=Plan.suites)
+    parser.add_argument(
+        "--operation",
+        action="append",
+        default=[],
+        help="only this one, as the table calls it (and what is measured with it); may be repeated",
+    )
+    parser.add_argument("--seconds", type=float, default=Plan.budget, help="for each operation")
+    parser.add_argument("--limit", type=float, default=Plan.limit, help="for one operation")
+    parser.add_argument("--again", action="store_true", help="measure also what is there")
+    given = parser.parse_args()
+    plan = Plan(
+        given.peers,
+        given.suites,
+        given.shapes,
+        given.sizes,
+        tuple(given.operation),
+        given.seconds,
+        given.limit,
+        given.again,
+    )
+    Runner(Book(given.json, machine()), plan, startable(peer for peer, _ in given.peers)).run()
+
+
+if __name__ == "__main__":
+    main()

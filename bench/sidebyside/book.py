@@ -1,0 +1,138 @@
+"""What was measured: one cell for each peer, provider, suite, shape, size and operation, kept in one JSON file.
+
+A file belongs to one machine, and a peer's cells to the version of its driver, its library and, for ourselves, of our
+sources: what still holds is not measured again, so that an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal["measured", "over", "failed", "lacking", "unreached"]
+"""`over`: one operation takes longer than is waited for; `lacking`: the library has no such thing; `unreached`: what
+came before it was over or failed."""
+Clock = Literal["cpu", "wall"]
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Which cell."""
+
+    peer: str
+    provider: str
+    suite: int
+    shape: str
+    members: int
+    operation: str
+
+    @property
+    def column(self) -> tuple[str, str]:
+        """The peer with its provider."""
+        return self.peer, self.provider
+
+    @property
+    def priced(self) -> str:
+        """Under which name the prices of its primitives are kept."""
+        return f"{self.peer}/{self.provider}/{self.suite}"
+
+
+@dataclass
+class Cell:
+    """One operation of one peer in one group; times in nanoseconds, one for each iteration."""
+
+    status: Status = "measured"
+    wall: list[int] = field(default_factory=list)
+    cpu: list[int] = field(default_factory=list)
+    bytes: int = 0
+    words: str = ""
+    """Why there are no times."""
+    floor: float = 0.0
+    """Seconds of processor time that the operation's primitive calls take; ours only."""
+    calls: dict[str, int] = field(default_factory=dict)
+    """How many signatures, verifications, HPKE seals and openings the protocol asks for; ours only."""
+
+    def seconds(self, clock: Clock = "cpu") -> float | None:
+        """The median, or None where nothing was measured."""
+        times = self.cpu if clock == "cpu" else self.wall
+        return statistics.median(times) / 1e9 if times else None
+
+
+class Book:
+    """All cells of one machine, saved after each change of many."""
+
+    def __init__(self, path: Path, machine: dict[str, Any]) -> None:
+        self.path = path
+        self.machine = machine
+        self.versions: dict[str, str] = {}
+        self.cells: dict[Key, Cell] = {}
+        self.prices: dict[str, dict[str, float]] = {}
+        """Nanoseconds of one call of each primitive, by peer, provider and suite."""
+        if path.exists():
+            self._read(json.loads(path.read_text()))
+
+    def _read(self, report: dict[str, Any]) -> None:
+        if report["machine"] != self.machine:
+            return
+        self.versions = report["versions"]
+        self.prices = report["prices"]
+        for entry in report["cells"]:
+            key = Key(**entry.pop("key"))
+            self.cells[key] = Cell(**entry)
+
+    def opened(self, peer: str, version: str) -> None:
+        """Notes a peer's version; cells of another version are given up."""
+        if self.versions.get(peer, version) != version:
+            for key in [key for key in self.cells if key.peer == peer]:
+                del self.cells[key]
+            self.prices = {
+                place: prices
+                for place, prices in self.prices.items()
+                if not place.startswith(f"{peer}/")
+            }
+        self.versions[peer] = version
+
+    def put(self, key: Key, cell: Cell) -> None:
+        """Takes a cell in."""
+        self.cells[key] = cell
+
+    def holds(self, keys: Iterable[Key]) -> bool:
+        """Whether all of these cells are there."""
+        return all(key in self.cells for key in keys)
+
+    def over(self, key: Key) -> bool:
+        """Whether a smaller group of the same kind was already too much."""
+        return any(
+            cell.status == "over" and _alike(other, key) and other.members < key.members
+            for other, cell in self.cells.items()
+        )
+
+    def find(self, **wanted: Any) -> Iterator[tuple[Key, Cell]]:
+        """Cells whose key has these values."""
+        for key, cell in sorted(self.cells.items()):
+            if all(getattr(key, name) == value for name, value in wanted.items()):
+                yield key, cell
+
+    def save(self) -> None:
+        """Writes the file; whatever happens, the old or the new one is there."""
+        report = {
+            "machine": self.machine,
+            "versions": self.versions,
+            "prices": self.prices,
+            "cells": [
+                {"key": asdict(key), **asdict(cell)} for key, cell in sorted(self.cells.items())
+            ],
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(json.dumps(report) + "\n")
+        fresh.replace(self.path)
+
+
+def _alike(one: Key, other: Key) -> bool:
+    fields = ("peer", "provider", "suite", "shape", "operation")
+    return all(getattr(one, name) == getattr(other, name) for name in fields)

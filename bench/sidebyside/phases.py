@@ -1,0 +1,276 @@
+"""What is done in a group of a peer's clients, in phases; each phase fills several cells.
+
+In a phase three clients of the peer take part: the first member, the second (the nearest possible) and the last (the
+farthest). An operation is repeated until its share of time is used up, once at least.
+"""
+
+from __future__ import annotations
+
+import time
+from base64 import b64decode
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from bench import floor
+from bench.floor import Geometry, Prices
+from bench.sidebyside import groups
+from bench.sidebyside.book import Cell
+from bench.sidebyside.driver import Answer, Ask, RefusedError
+from coterie.mls.framing import MLSMessage, PrivateMessage
+
+FIRST, NEAR, FAR = "first", "near", "far"
+SIZES = {"64 B": 64, "1 KiB": 1 << 10, "64 KiB": 1 << 16}
+MOST = 200
+"""No operation is repeated more often."""
+MOST_SAMPLES = 12
+"""So often the prices of an operation's primitives are sampled beside it."""
+TAG = 16
+SETUP = 5.0
+"""Making a group ready may take so many times the limit of an operation."""
+
+
+@dataclass
+class Session:
+    """A peer's clients in one group, and what has been measured with them."""
+
+    ask: Ask
+    members: int
+    shape: str
+    suite: int
+    budget: float
+    limit: float
+    prices: Prices | None = None
+    """Set for ourselves only: then floors are kept as well."""
+    cells: dict[str, Cell] = field(default_factory=lambda: defaultdict(Cell))
+    at: str = ""
+    """The operation that is being measured."""
+    _floors: dict[str, floor.Floor] = field(default_factory=dict)
+    _samples: dict[str, int] = field(default_factory=dict)
+    _joined: int = 0
+    _asked: float = 0.0
+
+    def timed(self, operation: str, do: str, **request: object) -> Answer:
+        """A request whose times go into a cell."""
+        self.at = operation
+        start = time.monotonic()
+        answer = self.ask(do, **request)
+        self._asked += time.monotonic() - start
+        cell = self.cells[operation]
+        cell.wall += answer["wall"]
+        cell.cpu += answer["cpu"]
+        cell.bytes = answer.get("bytes", cell.bytes)
+        self.at = ""
+        return answer
+
+    def untimed(self, do: str, **request: object) -> Answer:
+        """A request on the way; it may take longer."""
+        return self.ask(do, limit=SETUP * self.limit, **request)
+
+    def commit(self, member: str, **what: object) -> Answer:
+        """An untimed Commit; empty where nothing is said."""
+        return self.untimed("commit", member=member, **{**EMPTY, **what})
+
+    def rounds(self) -> Iterator[int]:
+        """Counts while there is time, from 0: the driver's time, not that of what is done beside it."""
+        end = self._asked + self.budget
+        for number in range(MOST):
+            yield number
+            if self._asked > end:
+                return
+
+    def price(self, operation: str, calls: Callable[[], floor.Floor], **public: int) -> None:
+        """Samples the price of an operation's floor, beside the operation.
+
+        `public` counts what of it are signatures, verifications, HPKE seals and openings.
+        """
+        if self.prices is None or self.suite != 1:
+            return
+        self.cells[operation].calls = public
+        if operation not in self._floors:
+            self._floors[operation] = calls()
+            self.prices.floor(self._floors[operation])
+        if self._samples.setdefault(operation, 0) < MOST_SAMPLES:
+            self._samples[operation] += 1
+            self.prices.sample()
+        self.cells[operation].floor = self.prices.floor(self._floors[operation])
+
+    def newcomer(self) -> tuple[str, str]:
+        """A name that was not used, and its key package."""
+        self._joined += 1
+        name = f"newcomer {self._joined}"
+        return name, self.untimed("package", member=name)["package"]
+
+
+EMPTY = {"packages": [], "remove": [], "inside": False}
+
+
+def enter(session: Session) -> None:
+    """Makes the clients members of a group of the session's size and shape."""
+    if session.members < groups.LEAST:
+        _create(session)
+        return
+    names = (FIRST, NEAR, FAR)
+    packages = [session.untimed("package", member=name)["package"] for name in names]
+    shape = groups.shape_of(session.members, session.shape, session.suite)
+    welcome, tree = groups.invite(shape, packages)
+    for name in names:
+        session.untimed("join", member=name, welcome=welcome, tree=tree)
+    if session.shape != "blank":
+        for committer in (FAR, NEAR, FIRST):
+            message = session.commit(committer)["commit"]
+            for name in set(names) - {committer}:
+                session.untimed("process", member=name, commit=message)
+
+
+def _create(session: Session) -> None:
+    session.untimed("create", member=FIRST)
+    package = session.untimed("package", member=FAR)["package"]
+    made = session.commit(FIRST, packages=[package])
+    session.untimed("join", member=FAR, welcome=made["welcome"], tree=made["tree"])
+
+
+def _geometry(answer: Answer) -> Geometry:
+    depth, path, ciphertexts, message, leaf, context = answer["at"]
+    return Geometry(depth, path, ciphertexts, message, leaf, context)
+
+
+def commits(session: Session) -> None:
+    """Empty Commits of the first member, processed by the others; the last one saves, and loads."""
+    near = session.members >= groups.LEAST
+    _try_to_save(session)
+    for _ in session.rounds():
+        made = session.timed("create commit", "commit", member=FIRST, **EMPTY)
+        if near:
+            session.timed("process commit, near", "process", member=NEAR, commit=made["commit"])
+        session.timed("process commit, far", "process", member=FAR, commit=made["commit"])
+        if session.cells["save"].status == "measured":
+            session.timed("save", "save", member=FAR)
+        if "at" in made:
+            _price_commit(session, _geometry(made), near=near)
+    if session.cells["load"].status == "measured":
+        for _ in session.rounds():
+            session.timed("load", "load", member=FAR)
+
+
+def _price_commit(session: Session, at: Geometry, *, near: bool) -> None:
+    made = partial(floor.create_commit, at)
+    session.price("create commit", made, sign=2, seal=at.ciphertexts)
+    for place, shared in (("near", at.path), ("far", 1)):
+        if near or place == "far":
+            processed = partial(floor.process_commit, at, shared)
+            session.price(f"process commit, {place}", processed, verify=2, open=1)
+
+
+def _try_to_save(session: Session) -> None:
+    """The first save writes everything; what is of interest is those after it."""
+    for operation in ("save", "load"):
+        try:
+            session.untimed(operation, member=FAR)
+        except RefusedError as refused:
+            session.cells[operation] = Cell("lacking", words=str(refused))
+
+
+def membership(session: Session) -> None:
+    """The first member adds one and removes it; the newcomer joins, with the tree beside and inside in turn."""
+    for number in session.rounds():
+        inside = bool(number % 2)
+        where = "inside" if inside else "beside"
+        added, joined = f"add one, tree {where}", f"join, tree {where}"
+        name, package = session.newcomer()
+        made = session.timed(
+            added, "commit", member=FIRST, packages=[package], remove=[], inside=inside
+        )
+        session.timed(joined, "join", member=name, welcome=made["welcome"], tree=made["tree"])
+        session.untimed("drop", member=name)
+        removed = session.timed(
+            "remove one",
+            "commit",
+            member=FIRST,
+            packages=[],
+            remove=[session.members],
+            inside=False,
+        )
+        if "at" in made:
+            _price_membership(session, _geometry(made), where)
+            at = _geometry(removed)
+            without = partial(floor.create_commit, at)
+            session.price("remove one", without, sign=2, seal=at.ciphertexts)
+
+
+def _price_membership(session: Session, at: Geometry, where: str) -> None:
+    members = session.members + 1
+    parents = session.members - 1 if session.shape == "warm" else at.path
+    added = partial(floor.add_member, at)
+    joined = partial(floor.join, at, members, parents, at.path)
+    session.price(f"add one, tree {where}", added, sign=3, verify=2, seal=at.ciphertexts + 1)
+    session.price(f"join, tree {where}", joined, verify=members + 1, open=1)
+
+
+def messages(session: Session) -> None:
+    """Application data from the first member to the last, past the first messages of the epoch."""
+    for words, size in SIZES.items():
+        warming = session.untimed("encrypt", member=FIRST, size=size, count=3)
+        session.untimed("decrypt", member=FAR, messages=warming["messages"])
+        body = MLSMessage.read(b64decode(warming["messages"][0])).body
+        assert isinstance(body, PrivateMessage)
+        inner = len(body.ciphertext) - TAG
+        encrypt, decrypt, context = f"encrypt {words}", f"decrypt {words}", 100
+        for _ in session.rounds():
+            sent = session.timed(encrypt, "encrypt", member=FIRST, size=size, count=5)
+            session.timed(decrypt, "decrypt", member=FAR, messages=sent["messages"])
+            session.price(encrypt, partial(floor.encrypt, inner, context), sign=1)
+            session.price(decrypt, partial(floor.decrypt, inner, context), verify=1)
+
+
+def bulk(session: Session) -> None:
+    """A new group, and all others added in one Commit; their key packages are read and verified in the same time."""
+    packages = groups.key_packages(session.members - 1, session.suite)
+    for number in session.rounds():
+        name = f"creator {number}"
+        session.untimed("create", member=name)
+        made = session.timed(
+            "add all", "commit", member=name, packages=packages, remove=[], inside=False
+        )
+        if "at" in made:
+            others = session.members - 1
+            calls = partial(floor.add_many, _geometry(made), others)
+            session.price("add all", calls, sign=3, verify=2 * others, seal=others)
+        session.untimed("drop", member=name)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase, the cells that it fills, and where it is of interest."""
+
+    run: Callable[[Session], None]
+    operations: tuple[str, ...]
+    shapes: tuple[str, ...]
+    enters: bool = True
+
+
+PHASES = (
+    Phase(
+        commits,
+        ("create commit", "process commit, near", "process commit, far", "save", "load"),
+        ("warm", "half", "blank"),
+    ),
+    Phase(
+        membership,
+        (
+            "add one, tree beside",
+            "add one, tree inside",
+            "remove one",
+            "join, tree beside",
+            "join, tree inside",
+        ),
+        ("warm", "half", "blank"),
+    ),
+    Phase(
+        messages,
+        tuple(f"{verb} {words}" for words in SIZES for verb in ("encrypt", "decrypt")),
+        ("warm",),
+    ),
+    Phase(bulk, ("add all",), ("warm",), enters=False),
+)

@@ -1,0 +1,294 @@
+"""Makes a part of `docs/performance.md`, and a plot, of what was measured side by side.
+
+Run: python -m bench.sidebyside.report
+
+Ratios only: ours to the floor, the peers' to ours. Where a peer is faster, it says how much of that its primitives do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.growth import DOCS, table
+from bench.parts import write_part
+from bench.sidebyside.book import Book, Cell, Clock, Key
+from bench.sidebyside.phases import PHASES
+from bench.sidebyside.run import OURS, PROVIDERS
+
+NAMES = {
+    "openmls": "OpenMLS",
+    "mls-rs": "mls-rs",
+    "ts-mls": "ts-mls",
+    "bouncy-castle": "Bouncy Castle",
+}
+MARKS = {"over": "> limit", "failed": "failed", "lacking": "none", "unreached": "–"}
+PLOTTED = ("create commit", "process commit, far", "join, tree beside", "add all")
+PLOT = "side-by-side.svg"
+NEARLY = 0.995
+"""A ratio that is printed as 1.00 is no lead."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A peer that is faster at something: the ratio, and what primitives have to do with it."""
+
+    key: Key
+    ratio: float
+    our_share: float | None
+    """Of our own time, what goes into signatures and HPKE."""
+    rest: float | None
+    """The ratio of what is left on both sides without these; None where nothing is left of the peer's time."""
+
+
+class Report:
+    """What a book says, as Markdown."""
+
+    def __init__(self, book: Book, clock: Clock) -> None:
+        self._book = book
+        self._clock: Clock = clock
+        columns = {key.column for key in book.cells if key.peer != OURS}
+        order = [(peer, provider) for peer, list_ in PROVIDERS.items() for provider in list_]
+        self.columns = [column for column in order if column in columns]
+
+    def groups(self) -> list[tuple[int, str, int]]:
+        """Suite, shape and size of all groups with a cell of ours and of another."""
+        found = {(key.suite, key.shape, key.members) for key in self._book.cells}
+        shapes = ("warm", "half", "blank")
+        return sorted(found, key=lambda group: (group[0], shapes.index(group[1]), group[2]))
+
+    def _seconds(self, key: Key) -> float | None:
+        cell = self._book.cells.get(key)
+        return cell.seconds(self._clock) if cell else None
+
+    def ratio(self, key: Key) -> float | None:
+        """A peer's time in ours."""
+        ours, theirs = self._seconds(_ours(key)), self._seconds(key)
+        return theirs / ours if ours and theirs else None
+
+    def _shown(self, key: Key) -> str:
+        cell = self._book.cells.get(key)
+        if cell is None:
+            return ""
+        ratio = self.ratio(key)
+        if ratio is None:
+            return "" if cell.status == "measured" else MARKS[cell.status]
+        shown = _digits(ratio)
+        return f"**{shown}**" if ratio < NEARLY else shown
+
+    def _floor(self, key: Key) -> str:
+        cell = self._book.cells.get(_ours(key))
+        seconds = cell.seconds("cpu") if cell else None
+        return f"{seconds / cell.floor:.2f}" if cell and seconds and cell.floor else ""
+
+    def group(self, suite: int, shape: str, members: int) -> list[str]:
+        """The table of one group."""
+        head = ["operation", "Coterie / floor", *(_title(column) for column in self.columns)]
+        rows = []
+        for operation in (name for phase in PHASES for name in phase.operations):
+            keys = [Key(*column, suite, shape, members, operation) for column in self.columns]
+            shown = [self._shown(key) for key in keys]
+            if any(shown):
+                rows.append([operation, self._floor(keys[0]), *shown])
+        return table(head, rows)
+
+    def _primitives(self, cell: Cell, place: Key) -> float | None:
+        prices = self._book.prices.get(place.priced)
+        if prices is None or not cell.calls:
+            return None
+        return sum(prices[name] * count for name, count in cell.calls.items()) / 1e9
+
+    def leads(self, least: int) -> Iterator[Lead]:
+        """Where a peer is faster, in groups of at least so many members."""
+        for key in sorted(self._book.cells):
+            ratio = self.ratio(key) if key.peer != OURS and key.members >= least else None
+            if ratio is not None and ratio < NEARLY:
+                yield self._lead(key, ratio)
+
+    def _lead(self, key: Key, ratio: float) -> Lead:
+        cell, ours = self._book.cells[_ours(key)], self._seconds(_ours(key))
+        mine, its = self._primitives(cell, _ours(key)), self._primitives(cell, key)
+        theirs = self._seconds(key)
+        if not (ours and theirs and mine and its):
+            return Lead(key, ratio, None, None)
+        left = theirs - its
+        rest = left / (ours - mine) if left > 0 and ours > mine else None
+        return Lead(key, ratio, mine / ours, rest)
+
+    def lead_table(self, least: int) -> list[str]:
+        """All of them; nothing where there are none."""
+        rows = [
+            [
+                f"{lead.key.operation}, {lead.key.shape}, {lead.key.members:,}",
+                _title(lead.key.column),
+                f"{lead.ratio:.2f}",
+                f"{lead.our_share:.0%}" if lead.our_share is not None else "",
+                _digits(lead.rest) if lead.rest is not None else "",
+            ]
+            for lead in self.leads(least)
+            if lead.key.suite == 1
+        ]
+        head = ["operation", "peer", "peer / us", "primitives in our time", "all else, peer / us"]
+        return table(head, rows) if rows else []
+
+    def prices(self, suite: int) -> list[str]:
+        """Each provider's primitives in ours."""
+        ours = self._book.prices.get(Key(OURS, PROVIDERS[OURS][0], suite, "", 0, "").priced)
+        if ours is None:
+            return []
+        rows = []
+        for column in self.columns:
+            theirs = self._book.prices.get(Key(*column, suite, "", 0, "").priced)
+            if theirs:
+                rows.append(
+                    [_title(column), *(f"{theirs[name] / ours[name]:.2f}" for name in ours)]
+                )
+        return table(["primitives", *ours], rows)
+
+    def failures(self) -> list[str]:
+        """What could not be measured, with the reason, each once."""
+        found: dict[str, list[int]] = {}
+        for key, cell in sorted(self._book.cells.items()):
+            if cell.status in {"measured", "unreached"}:
+                continue
+            what = f"{_title(key.column)}, {key.operation}, {key.shape}: {cell.words}"
+            found.setdefault(what, []).append(key.members)
+        return [
+            f"- {what} ({', '.join(f'{n:,}' for n in sorted(set(sizes)))} members)"
+            for what, sizes in found.items()
+        ]
+
+    def page(self) -> str:
+        """The whole part."""
+        machine, lines = self._book.machine, []
+        for suite, shape, members in self.groups():
+            rows = self.group(suite, shape, members)
+            if len(rows) > len(table([], [])):
+                title = f"### {shape.capitalize()} group of {members:,}"
+                lines += [title + (f", suite {suite}" if suite != 1 else ""), "", *rows, ""]
+        versions = "; ".join(text for peer, text in self._book.versions.items() if peer != OURS)
+        clock = {"cpu": "processor time of the whole process", "wall": "time by the clock"}
+        return "\n".join(
+            [
+                "## Beside other libraries",
+                "",
+                (
+                    "Made by `make bench` or `make bench-full`; how a cell is measured again, and what each is, is in"
+                    " `bench/README.md`."
+                ),
+                "",
+                (
+                    f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['system']};"
+                    f" {machine['python']}, cryptography {machine['cryptography']}. Beside it: {versions}"
+                    " (the last word is a hash of the driver)."
+                ),
+                "",
+                (
+                    f"Medians of one run, {clock[self._clock]}: each figure is a peer's time divided by ours"
+                    " for the same operation in a group of the same size and shape. Above 1 we are faster;"
+                    " **below 1** the peer is. The first column is our time divided by that of the primitive"
+                    " calls which the operation cannot do without, through our library."
+                ),
+                "",
+                *lines,
+                f"![Peers' time in ours]({PLOT})",
+                "",
+                *self._about_primitives(),
+                *self._about_failures(),
+            ]
+        )
+
+    def _about_primitives(self) -> list[str]:
+        rows = self.lead_table(1_000)
+        if not self.prices(1):
+            return []
+        lines = [
+            "### Whose primitives are faster",
+            "",
+            "One signature, one verification, one HPKE seal and one opening through each provider, in ours:",
+            "",
+            *self.prices(1),
+            "",
+        ]
+        if rows:
+            lines += [
+                (
+                    "Where a peer is faster in a group of 1,000 or more. The fourth column is what signatures and HPKE"
+                    " take of our own time; the last compares what is left when each side's are subtracted (empty"
+                    " where they take more than the whole operation, which then leaves some of them out)."
+                ),
+                "",
+                *rows,
+                "",
+            ]
+        return lines
+
+    def _about_failures(self) -> list[str]:
+        failures = self.failures()
+        return ["### What was not measured", "", *failures, ""] if failures else []
+
+    def plot(self, path: Path) -> None:
+        """Each peer's time in ours against the size, for a few operations; needs matplotlib (the extra `bench`)."""
+        import matplotlib as mpl  # noqa: PLC0415 - the page can be made without it
+
+        mpl.use("svg")
+        mpl.rcParams.update({"svg.hashsalt": "coterie", "svg.fonttype": "none"})
+        from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend is chosen
+
+        figure, grid = plt.subplots(2, 2, figsize=(10, 7.5), sharex=True)
+        for axes, operation in zip(grid.flat, PLOTTED, strict=True):
+            for column in self.columns:
+                points = self._points(column, operation)
+                if points:
+                    axes.plot(*zip(*points, strict=True), marker="o", label=_title(column))
+            axes.axhline(1, color="black", linewidth=1)
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_title(f"{operation}, warm", fontsize="medium")
+            axes.set_xlabel("members")
+            axes.set_ylabel("times Coterie's time")
+            axes.grid(visible=True, which="both", alpha=0.3)
+        grid.flat[0].legend(fontsize="small")
+        figure.tight_layout()
+        figure.savefig(path, metadata={"Date": None})
+
+    def _points(self, column: tuple[str, str], operation: str) -> list[tuple[int, float]]:
+        sizes = sorted({key.members for key in self._book.cells})
+        ratios = [(n, self.ratio(Key(*column, 1, "warm", n, operation))) for n in sizes]
+        return [(n, ratio) for n, ratio in ratios if ratio is not None]
+
+
+def _ours(key: Key) -> Key:
+    return replace(key, peer=OURS, provider=PROVIDERS[OURS][0])
+
+
+def _title(column: tuple[str, str]) -> str:
+    peer, provider = column
+    name = NAMES.get(peer, peer)
+    return name if len(PROVIDERS[peer]) == 1 else f"{name}, {provider}"
+
+
+def _digits(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}" if ratio >= 1 else f"{ratio:.2f}"
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=Path("build/side-by-side.json"))
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    parser.add_argument("--clock", choices=("cpu", "wall"), default="cpu")
+    given = parser.parse_args(None if arguments is None else list(arguments))
+    machine = json.loads(given.json.read_text())["machine"]
+    report = Report(Book(given.json, machine), given.clock)
+    write_part(given.docs / "performance.md", "side by side", report.page())
+    try:
+        report.plot(given.docs / PLOT)
+    except ImportError:
+        print("no plot: matplotlib is not installed (extra `bench`)")
+
+
+if __name__ == "__main__":
+    main()

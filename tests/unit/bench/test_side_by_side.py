@@ -1,0 +1,299 @@
+"""The bookkeeping of the benchmarks beside other libraries: what is kept, what is skipped, what the page says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.parts import write_part
+from bench.sidebyside.__main__ import parse_columns
+from bench.sidebyside.book import Book, Cell, Key
+from bench.sidebyside.driver import Driver, OverError, RefusedError
+from bench.sidebyside.phases import PHASES, Session
+from bench.sidebyside.report import Report
+from bench.sidebyside.run import Plan, Runner, Startable
+
+MACHINE = {
+    "processor": "P",
+    "cores": 2,
+    "system": "S",
+    "python": "CPython",
+    "cryptography": "1",
+}
+OURS = Key("coterie", "pyca", 1, "warm", 1_000, "create commit")
+THEIRS = replace(OURS, peer="openmls", provider="libcrux")
+ECHO = """
+import json, sys, time
+for line in sys.stdin:
+    request = json.loads(line)
+    if request["do"] == "sleep":
+        time.sleep(60)
+    if request["do"] == "die":
+        sys.exit("out of luck")
+    if request["do"] == "fail":
+        request = {"error": "no such thing"}
+    print(json.dumps(request), flush=True)
+"""
+
+
+def measured(*milliseconds: float, floor: float = 0.0, calls: dict[str, int] | None = None) -> Cell:
+    times = [int(ms * 1e6) for ms in milliseconds]
+    return Cell(wall=times, cpu=times, floor=floor, calls=calls or {})
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    return Book(tmp_path / "book.json", MACHINE)
+
+
+# -- the book
+
+
+def test_a_saved_book_is_read_back(book: Book) -> None:
+    book.opened("openmls", "1")
+    book.prices[THEIRS.priced] = {"sign": 1.0}
+    book.put(THEIRS, measured(1, 2, 3))
+    book.save()
+    again = Book(book.path, MACHINE)
+    assert again.cells == {THEIRS: measured(1, 2, 3)}
+    assert again.versions == {"openmls": "1"}
+    assert again.prices == {THEIRS.priced: {"sign": 1.0}}
+
+
+def test_what_another_machine_measured_is_not_read(book: Book) -> None:
+    book.put(THEIRS, measured(1))
+    book.save()
+    assert Book(book.path, {**MACHINE, "cores": 64}).cells == {}
+
+
+def test_a_new_version_gives_up_its_own_cells_and_no_others(book: Book) -> None:
+    book.opened("openmls", "1")
+    book.opened("coterie", "1")
+    book.prices = {THEIRS.priced: {"sign": 1.0}, OURS.priced: {"sign": 2.0}}
+    book.put(THEIRS, measured(1))
+    book.put(OURS, measured(1))
+    book.opened("openmls", "1")
+    assert THEIRS in book.cells
+    book.opened("openmls", "2")
+    assert set(book.cells) == {OURS}
+    assert set(book.prices) == {OURS.priced}
+
+
+def test_too_long_in_a_smaller_group_is_too_long_in_a_larger_one_and_nowhere_else(
+    book: Book,
+) -> None:
+    book.put(THEIRS, Cell("over"))
+    assert book.over(replace(THEIRS, members=10_000))
+    assert not book.over(THEIRS)
+    assert not book.over(replace(THEIRS, members=100))
+    assert not book.over(replace(THEIRS, members=10_000, shape="blank"))
+    assert not book.over(replace(THEIRS, members=10_000, provider="rustcrypto"))
+    assert not book.over(replace(THEIRS, members=10_000, operation="add all"))
+
+
+# -- drivers
+
+
+def test_a_driver_is_asked_and_refuses_with_its_words() -> None:
+    with Driver([sys.executable, "-c", ECHO], 30) as driver:
+        assert driver.ask("greet", whom="you") == {"do": "greet", "whom": "you"}
+        with pytest.raises(RefusedError, match="no such thing"):
+            driver.ask("fail")
+
+
+def test_a_driver_that_ends_says_so_with_its_last_words() -> None:
+    with (
+        Driver([sys.executable, "-c", ECHO], 30) as driver,
+        pytest.raises(RefusedError, match="ended while asked for die"),
+    ):
+        driver.ask("die")
+
+
+def test_a_driver_that_takes_too_long_is_ended() -> None:
+    with Driver([sys.executable, "-c", ECHO], 0.2) as driver:
+        with pytest.raises(OverError):
+            driver.ask("sleep")
+        with pytest.raises(RefusedError):
+            driver.ask("greet")
+
+
+# -- the runner, with a driver that answers anything
+
+ANYTHING = """
+import json, sys, time
+for line in sys.stdin:
+    request = json.loads(line)
+    do = request["do"]
+    if do == {slow!r} and request.get("limit") != 1:
+        time.sleep(60)
+    if do == {refused!r}:
+        print(json.dumps({{"error": "not today"}}), flush=True)
+        continue
+    answer = {{"version": "1", "prices": {{"sign": 1}}, "package": "", "commit": "", "welcome": "",
+              "tree": "", "wall": [5], "cpu": [4], "bytes": 3}}
+    print(json.dumps(answer), flush=True)
+"""
+SMALL = Plan(columns=(("openmls", "libcrux"),), sizes=(2,), budget=0.0, limit=20.0)
+
+
+def run(book: Book, plan: Plan, slow: str = "", refused: str = "") -> None:
+    command = [sys.executable, "-c", ANYTHING.format(slow=slow, refused=refused)]
+    Runner(book, plan, {"openmls": Startable(command, "x")}).run()
+
+
+def cells(book: Book) -> dict[str, Cell]:
+    return {key.operation: cell for key, cell in book.cells.items()}
+
+
+def only(operation: str) -> Plan:
+    return replace(SMALL, operations=(operation,))
+
+
+def test_a_phase_fills_its_cells(book: Book) -> None:
+    run(book, only("save"))
+    found = cells(book)
+    assert found.keys() == {"create commit", "process commit, far", "save", "load"}
+    assert all(cell == Cell(wall=[5], cpu=[4], bytes=cell.bytes) for cell in found.values())
+    assert json.loads(book.path.read_text())["versions"] == {"openmls": "1, x"}
+
+
+def test_what_was_measured_is_not_measured_again_unless_asked(book: Book) -> None:
+    run(book, only("save"))
+    key = next(key for key in book.cells if key.operation == "load")
+    book.put(key, measured(7))
+    run(book, only("save"))
+    assert book.cells[key] == measured(7)
+    run(book, replace(only("save"), again=True))
+    assert book.cells[key].wall == [5]
+
+
+def test_an_operation_over_the_limit_is_noted_and_what_follows_is_not_reached(book: Book) -> None:
+    run(book, replace(only("save"), limit=2.0), slow="process")
+    found = cells(book)
+    assert found["create commit"].status == "measured"
+    assert found["process commit, far"].status == "over"
+    assert found["load"].status == "unreached"
+
+
+def test_larger_groups_are_spared_a_phase_that_was_too_much(book: Book) -> None:
+    (phase,) = only("add all").phases("warm")
+    smaller = [replace(THEIRS, members=2, operation=name) for name in phase.operations]
+    for key in smaller:
+        book.put(key, Cell("over"))
+    Runner(book, replace(only("add all"), sizes=(3,)), {"openmls": Startable(["/no"], "x")}).run()
+    assert all(book.cells[replace(key, members=3)].status == "over" for key in smaller)
+
+
+def test_a_refusal_is_noted_with_its_words(book: Book) -> None:
+    run(book, only("add one, tree beside"), refused="join")
+    found = cells(book)
+    assert {(cell.status, cell.words) for cell in found.values()} == {("failed", "not today")}
+
+
+def test_a_library_that_cannot_save_lacks_it(book: Book) -> None:
+    run(book, only("save"), refused="save")
+    found = cells(book)
+    assert (found["save"].status, found["save"].words) == ("lacking", "not today")
+    assert found["create commit"].status == "measured"
+
+
+def test_a_plan_names_the_phases_that_fill_what_is_wanted() -> None:
+    assert [phase.run.__name__ for phase in only("join, tree inside").phases("warm")] == [
+        "membership"
+    ]
+    assert [phase.run.__name__ for phase in SMALL.phases("blank")] == ["commits", "membership"]
+    shapes = replace(SMALL, shapes=("warm", "blank"), sizes=(2, 10))
+    assert list(shapes.groups()) == [(1, "warm", 2), (1, "warm", 10), (1, "blank", 10)]
+
+
+def test_no_operation_is_in_two_phases() -> None:
+    operations = [name for phase in PHASES for name in phase.operations]
+    assert len(operations) == len(set(operations))
+
+
+def test_rounds_go_on_until_the_driver_has_used_its_time() -> None:
+    def ask(_do: str, **_: object) -> dict[str, object]:
+        return {"wall": [1], "cpu": [1]}
+
+    session = Session(ask, 10, "warm", 1, budget=0.0, limit=1.0)
+    counted = 0
+    for _ in session.rounds():
+        session.timed("create commit", "commit")
+        counted += 1
+    assert counted == 1, "once at least, and no longer than the budget"
+
+
+def test_columns_are_peers_with_one_or_all_of_their_providers() -> None:
+    assert parse_columns("coterie,openmls/libcrux") == (("coterie", "pyca"), ("openmls", "libcrux"))
+    assert parse_columns("openmls") == (("openmls", "rustcrypto"), ("openmls", "libcrux"))
+    with pytest.raises(ValueError, match="none of"):
+        parse_columns("openmls/nss")
+
+
+# -- the page
+
+
+def report(book: Book) -> Report:
+    return Report(book, "cpu")
+
+
+def test_ratios_are_the_peers_time_in_ours_and_a_lead_is_marked(book: Book) -> None:
+    book.put(OURS, measured(1, 2, 30, floor=0.001))
+    book.put(THEIRS, measured(9, 10, 11))
+    assert report(book).group(1, "warm", 1_000)[-1] == "| create commit | 2.00 | 5 |"
+    book.put(THEIRS, measured(1, 1, 1))
+    assert report(book).group(1, "warm", 1_000)[-1] == "| create commit | 2.00 | **0.50** |"
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"), [("over", "> limit"), ("failed", "failed"), ("lacking", "none")]
+)
+def test_a_cell_without_times_says_why(book: Book, status: str, shown: str) -> None:
+    book.put(OURS, measured(1))
+    book.put(THEIRS, Cell(status, words="so it is"))  # type: ignore[arg-type]
+    assert report(book).group(1, "warm", 1_000)[-1] == f"| create commit |  | {shown} |"
+    assert report(book).failures() == [
+        "- OpenMLS, libcrux, create commit, warm: so it is (1,000 members)"
+    ]
+
+
+def test_a_lead_says_how_much_of_it_primitives_are(book: Book) -> None:
+    book.prices = {OURS.priced: {"sign": 300_000.0}, THEIRS.priced: {"sign": 100_000.0}}
+    book.put(OURS, measured(1, calls={"sign": 2}))
+    book.put(THEIRS, measured(0.8))
+    (lead,) = report(book).leads(1_000)
+    assert lead.ratio == pytest.approx(0.8)
+    assert lead.our_share == pytest.approx(0.6)
+    assert lead.rest == pytest.approx(0.6 / 0.4)
+    assert list(report(book).leads(1_001)) == []
+
+
+def test_a_peer_that_is_cheaper_than_its_primitives_has_no_rest(book: Book) -> None:
+    book.prices = {OURS.priced: {"verify": 300_000.0}, THEIRS.priced: {"verify": 300_000.0}}
+    book.put(OURS, measured(1, calls={"verify": 2}))
+    book.put(THEIRS, measured(0.1))
+    (lead,) = report(book).leads(1_000)
+    assert lead.rest is None
+
+
+def test_the_page_has_the_machine_the_versions_and_each_group(book: Book) -> None:
+    book.opened("openmls", "openmls 9, abc")
+    book.put(OURS, measured(1))
+    book.put(THEIRS, measured(3))
+    page = report(book).page()
+    assert "### Warm group of 1,000\n" in page
+    assert "openmls 9, abc" in page
+    assert "P, 2 cores" in page
+
+
+def test_parts_of_a_page_are_replaced_where_they_stand(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("of another age\n")
+    write_part(page, "one", "# One\n")
+    write_part(page, "two", "## Two\n")
+    write_part(page, "one", "# New\n")
+    assert page.read_text() == "<!-- part: one -->\n# New\n\n<!-- part: two -->\n## Two\n"
