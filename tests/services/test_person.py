@@ -82,6 +82,7 @@ def _settled(text: str) -> str:
     text = re.sub(r"\b[0-9a-f]{12}\b", "GROUPID", text)
     text = re.sub(r"\b(\d{4}-\d\d-\d\d )?\d\d:\d\d\b", "TIME", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "SERVER", text)
+    text = re.sub(r"coterie1_[\w-]+", "LINK", text)
     text = re.sub(r"coterie \d+\.\d+\S*", "coterie VERSION", text)
     return re.sub(r"[ \t]+\n", "\n", text)
 
@@ -173,7 +174,39 @@ def test_what_an_administrator_types_and_reads(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("command", ["", "send", "tail", "doctor", "rules"])
+def test_what_those_type_who_come_by_a_link_and_those_who_let_them_in(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with _services(tmp_path) as services:
+            alice, bob, carol = (
+                Person(name, tmp_path, services) for name in ("alice", "bob", "carol")
+            )
+            for person in (alice, bob, carol):
+                code = await services.code_for(person.name)
+                await person.types("login", person.name, "--code", code)
+            said = await alice.types("new", "Friends")
+            said += await alice.types("link", "Friends")
+            await alice.types("rules", "Friends", "links=ask")
+            link = (await alice.types("link", "Friends")).splitlines()[1]
+            said += await bob.types("join", link, "--note", "Bob from work")
+            said += await bob.types("join", link, "--note", "Bob from work")
+            said += await bob.types("groups")
+            said += await bob.types("join", link[:-9])
+            said += await carol.types("join", link)
+            said += await alice.types("tail")
+            said += await alice.types("requests", "Friends")
+            said += await alice.types("refuse", "Friends", "carol")
+            said += await alice.types("accept", "Friends", "carol")
+            said += await alice.types("accept", "Friends", "bob")
+            said += await alice.types("requests", "Friends")
+            said += await bob.types("tail")
+            said += await bob.types("join", link)
+            said += await alice.types("link", "Friends", "--revoke")
+            _matches("links", said)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("command", ["", "send", "tail", "doctor", "rules", "join"])
 def test_the_help_is_what_it_was(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb"}

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coterie.apps.profile import opened, run
-from coterie.apps.showing import person, visible
+from coterie.apps.showing import clock, person, visible
 from coterie.apps.terminal import (
     GroupArgument,
     JsonOption,
@@ -26,7 +26,7 @@ from coterie.client.content import DAY
 from coterie.client.rules import explained
 
 app = typer.Typer(no_args_is_help=True)
-PANEL = "Groups"
+PANEL, LINKS = "Groups", "Links to groups"
 
 
 @app.command(rich_help_panel=PANEL)
@@ -127,6 +127,7 @@ def groups(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     async def task() -> None:
         async with opened(profile) as client:
             await catch_up(client)
+            asked = client.asked()
             rows = [(g.name, g.id, g.status, len(g.members()) if g.status == "active" else 0)
                     for g in client.groups()]  # fmt: skip
             if as_json:
@@ -139,6 +140,8 @@ def groups(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
                     escape(visible(name)), group_id[:12], status, str(count) if count else ""
                 )
             out().print(table)
+            for when in asked:
+                say(f" [dim]asked at {clock(when)} by a link to come in; no answer yet[/]")
 
     run(task())
 
@@ -265,3 +268,108 @@ def _rule(change: str) -> tuple[str, str | bool | int]:
     if name == "receipts" and value in {"on", "off"}:
         return name, value == "on"
     return name, value
+
+
+@app.command(rich_help_panel=LINKS)
+def link(
+    group: GroupArgument,
+    *,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Make all links until now worthless first.")
+    ] = False,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a text with which others can ask to come into a group (its rules must allow links).
+
+    Example: coterie link Friends
+    """
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await catch_up(client)
+            handle = client.group(group)
+            if revoke:
+                await handle.revoke_links()
+                report(client, handle, "" if as_json else "links made until now are worthless")
+            text = handle.link()
+            typer.echo(json.dumps({"link": text}) if as_json else text)
+
+    run(task())
+
+
+@app.command(rich_help_panel=LINKS)
+def join(
+    link: Annotated[str, typer.Argument(help="The link that a member gave you.")],
+    note: Annotated[str, typer.Option(help="What those who decide read.")] = "",
+    profile: ProfileOption = None,
+) -> None:
+    """Ask to come into the group of a link.
+
+    Example: coterie join coterie1_… --note "Carol, from work"
+    """
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await catch_up(client)
+            await client.join(link, note)
+            say("asked; `coterie tail -f` tells when you are let in")
+
+    run(task())
+
+
+@app.command(rich_help_panel=LINKS)
+def requests(
+    group: GroupArgument, profile: ProfileOption = None, as_json: JsonOption = False
+) -> None:
+    """List who asks to come into a group."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await catch_up(client)
+            found = client.group(group).requests()
+            if as_json:
+                typer.echo(json.dumps([asdict(request) for request in found]))
+                return
+            if not found:
+                say("nobody asks")
+                return
+            realm = client.identity.stored.realm.decode()
+            table = Table("user", "asked", "devices", "note", box=None)
+            for request in found:
+                user, note = person(request.user, realm), visible(request.note)
+                when = clock(request.asked_at)
+                table.add_row(escape(user), when, str(request.devices), escape(note))
+            out().print(table)
+
+    run(task())
+
+
+@app.command(rich_help_panel=LINKS)
+def accept(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+    """Let users into a group who ask.
+
+    Example: coterie accept Friends carol
+    """
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await catch_up(client)
+            handle = client.group(group)
+            await handle.accept(*users)
+            report(client, handle, f"let in {escape(visible(', '.join(users)))}")
+
+    run(task())
+
+
+@app.command(rich_help_panel=LINKS)
+def refuse(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+    """Forget that users ask to come in; they are not told. Other members still see it."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await catch_up(client)
+            client.group(group).refuse(*users)
+            say(f"refused {escape(visible(', '.join(users)))}")
+
+    run(task())

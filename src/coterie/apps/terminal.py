@@ -14,6 +14,7 @@ from coterie.client import Client, GroupHandle
 from coterie.client.events import (
     Event,
     Joined,
+    JoinRequested,
     MembersAdded,
     MembersRemoved,
     MessageReceived,
@@ -106,20 +107,22 @@ def _about_members(event: Event, realm: str) -> str:
 
 def _about_this_device(event: Event, realm: str) -> str:
     """What this device received, and how it stands."""
+    line = ""
     match event:
         case MessageReceived():
             text = escape(visible(event.text, lines=True))
             who = _who(realm, event.sender)
-            return f"[dim]{clock(event.sent_at)}[/] [bold]{who}[/]: {text}"
+            line = f"[dim]{clock(event.sent_at)}[/] [bold]{who}[/]: {text}"
+        case JoinRequested():
+            note = f": {escape(visible(event.note))}" if event.note else ""
+            line = f"[green]{_who(realm, event.user)} asks to come in{note}[/]"
         case Joined():
-            return "[green]you are in this group now[/]"
+            line = "[green]you are in this group now[/]"
         case RemovedFromGroup():
-            who = _who(realm, event.by)
-            return f"[red]{who} removed you: you read nothing that comes now[/]"
+            line = f"[red]{_who(realm, event.by)} removed you: you read nothing that comes now[/]"
         case Missed():
-            return f"[yellow]{event.count} entries were dropped before you read them[/]"
+            line = f"[yellow]{event.count} entries were dropped before you read them[/]"
         case Problem():
             advice = f" — {escape(event.what_to_do)}" if event.what_to_do else ""
-            return f"[yellow]{escape(visible(event.what))}[/]{advice}"
-        case _:
-            return ""
+            line = f"[yellow]{escape(visible(event.what))}[/]{advice}"
+    return line

@@ -55,6 +55,22 @@ def check_request(content: api.RequestContent, package: KeyPackage, log_id: byte
     )
 
 
+def join_request(
+    link: api.Link, package: Package, ticket: bytes, note: bytes, now: int
+) -> api.PostRequest:
+    """What somebody with a link says to be let in (D-BOX-6)."""
+    message = MLSMessage.of(package.bundle.key_package).encode()
+    tbs = api.RequestTBS(link.log_id, api.RequestKind.JOIN, message, ticket, now, note=note)
+    sealed = suite_of(link.cipher_suite).hpke.seal(
+        link.box_key,
+        api.BOX_INFO + link.log_id + link.epoch,
+        b"",
+        _padded(signed_request(package, tbs)),
+        secrets.token_bytes,
+    )
+    return api.PostRequest(link.log_id, link.epoch, link.box_token, api.SealedRequest(*sealed))
+
+
 def return_request(line: Line, content: api.RequestContent) -> api.PostRequest:
     """The request, sealed to the box of the epoch that the line is in (D-BOX-2)."""
     suite, keys = line.group.suite, line.keys

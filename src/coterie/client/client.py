@@ -32,7 +32,7 @@ from coterie.client.handle import GroupHandle
 from coterie.client.identity import DEFAULT_SUITE, Identity, Package, SigningKey, StoredIdentity
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.line import Line
-from coterie.client.listening import Heard, Listener
+from coterie.client.links import ask, post_asks, read_link
 from coterie.client.place import Tools
 from coterie.client.vault import StoredConversation, Vault
 from coterie.errors import CoterieError, ServiceError, StateError, StorageError
@@ -400,6 +400,18 @@ class Client:
             step.save_line(conversation, line)
             step.set_status(conversation, "active")
 
+    async def join(self, link: str, note: str = "") -> None:
+        """Asks to be let into the group of a link, with a note of up to 500 characters for those who decide.
+
+        The request is stored, and sent as soon as the service answers; `Joined` tells when it was granted. Raises
+        `StateError` for a link that is damaged, expired, of another server, or to a group that this device is in.
+        """
+        await ask(self.tools, self._conversations.values(), read_link(link), note)
+
+    def asked(self) -> list[int]:
+        """When this device asked by links to be let in (seconds since 1970), as far as nobody has let it in."""
+        return [ask.made_at for ask in self.vault.asks()]
+
     # -- staying up to date
 
     async def sync(self) -> None:
@@ -410,6 +422,7 @@ class Client:
         if self.identity.renewal_due(self._clock()):
             await self.renew_certificate()
         await self._read_inbox()
+        await post_asks(self.tools)
         for name, conversation in list(self._conversations.items()):
             status = self.vault.status(name)
             if status == "creating":
@@ -580,7 +593,8 @@ class Client:
             step.begin(conversation, StoredConversation(name, b"active", b"", self._clock()))
             step.set_status(conversation, "active")
             step.save_line(conversation, line)
-            step.add_box(conversation, line.state.epoch, bytes(line.keys.box_seed))
+            step.add_box(conversation, line.state.epoch, bytes(line.keys.box_seed), group.epoch)
+            step.forget_ask(bytes(line.binding.log_id))
             if not package.last_resort:
                 step.remove_package(package.reference)
             step.set_inbox_cursor(number + 1)

@@ -12,12 +12,11 @@ import asyncio
 import random
 
 from coterie.client import events
+from coterie.client.admitting import Admitting
 from coterie.client.intents import COMMITS, Intent, IntentKind
 from coterie.client.place import END_WAIT
 from coterie.client.rereading import Rereading
-from coterie.client.scheduling import own_turn
 from coterie.errors import CoterieError, RuleViolation, ServiceError, StateError, VerificationError
-from coterie.mls.proposal import Remove
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -27,7 +26,7 @@ _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.Erro
 _LONGEST_END_WAIT = 60
 
 
-class Conversation(Rereading):
+class Conversation(Rereading, Admitting):
     """A group that this device is in, or was."""
 
     async def sync(self) -> None:
@@ -36,6 +35,7 @@ class Conversation(Rereading):
             try:
                 await self._catch_up()
                 await self._read_box()
+                self._admit_at_once()
                 self._plan_renewal()
                 await self._carry_out()
                 await self._ask_to_return()
@@ -113,19 +113,7 @@ class Conversation(Rereading):
         """Whether it is this member's turn to commit what waits (`scheduling`)."""
         if self._proposals_since is None or not self.group.pending_proposals:
             return False
-        leaving = {
-            entry.proposal.content.removed
-            for entry in self.group.pending_proposals
-            if isinstance(entry.proposal.content, Remove)
-        }
-        return own_turn(
-            self.group.tree,
-            self.group.own_leaf,
-            self._proposals_since,
-            self._tools.clock(),
-            epoch=self.epoch,
-            leaving=leaving,
-        )
+        return self._my_turn(self._proposals_since)
 
     async def _do(self, intent_id: int, intent: Intent) -> None:
         try:

@@ -91,6 +91,14 @@ class RemovedFromGroup(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JoinRequested(Event):
+    """Somebody with a link asks to come in; `note` is theirs. `GroupHandle.accept` and `refuse` answer."""
+
+    user: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeysRenewed(Event):
     """A member renewed its keys."""
 

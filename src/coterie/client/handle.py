@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from coterie.client.admitting import JoinRequest
+from coterie.client.content import Links
 from coterie.client.conversation import Conversation
 from coterie.client.intents import Intent, IntentKind
+from coterie.client.links import link_of, write_link
 from coterie.client.rules import GroupRules, changed, encode_change, rules_of
 from coterie.errors import StateError
 from coterie.storage import Message
@@ -94,6 +97,35 @@ class GroupHandle:
         names = self._names(users).decode().split()
         changed(self._conversation.profile, encode_change({}, dismiss=names), self.epoch)
         await self._want(IntentKind.CHANGE_RULES, encode_change({}, dismiss=names))
+
+    def link(self) -> str:
+        """A text with which others can ask to come in (`Client.join`); it opens nothing of what is written here.
+
+        Raises `StateError` where the group's rules allow no links.
+        """
+        if self._conversation.profile.links == Links.OFF:
+            msg = "this group has no links: an administrator can allow them (coterie rules GROUP links=ask)"
+            raise StateError(msg)
+        return write_link(link_of(self._conversation.line))
+
+    async def revoke_links(self) -> None:
+        """Makes all links that were made until now worthless; only administrators may."""
+        await self._want(IntentKind.CHANGE_RULES, encode_change({}, revoke_links=True))
+
+    def requests(self) -> list[JoinRequest]:
+        """Who asks to come in by a link, oldest first."""
+        return self._conversation.join_requests()
+
+    async def accept(self, *users: str) -> None:
+        """Lets users in who asked; raises `StateError` where one did not."""
+        for user in self._names(users).decode().split():
+            self._conversation.admit(user)
+        await self._client.try_sync(self._conversation)
+
+    def refuse(self, *users: str) -> None:
+        """Forgets what users asked for; they are not told. Raises `StateError` where one did not ask."""
+        for user in self._names(users).decode().split():
+            self._conversation.turn_away(user)
 
     async def renew_keys(self) -> None:
         """Replaces this device's keys in the group: who had a copy of the old ones is locked out."""

@@ -35,6 +35,7 @@ class Making(Place):
     async def _prepare(self, intent_id: int, intent: Intent) -> Intent:
         """Seals an intent for the present epoch and stores it so, before the first byte leaves."""
         if intent.kind == IntentKind.ADD:
+            await self._tools.refresh()
             # Added by this device already, and never invited: what it knew of that went with an earlier membership.
             await self._add_again(intent.claimed)
             if not intent.claimed:
@@ -53,7 +54,6 @@ class Making(Place):
 
     async def _claim(self, intent_id: int, intent: Intent) -> Intent:
         """Claims a key package of every device of the users to add; stored, so that none is claimed twice."""
-        await self._tools.refresh()
         users = intent.argument.decode().split()
         claimed = [package for user in users for package in await self._claim_of(user)]
         intent = intent.replace(claimed=tuple(claimed))

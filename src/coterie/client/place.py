@@ -10,6 +10,7 @@ from coterie.client import events
 from coterie.client.content import (
     Content,
     GroupProfile,
+    WhoMay,
     read_profile,
 )
 from coterie.client.identity import Identity
@@ -17,9 +18,11 @@ from coterie.client.intents import Intent, IntentKind
 from coterie.client.line import (
     Line,
 )
+from coterie.client.scheduling import own_turn
 from coterie.client.vault import Vault
 from coterie.errors import StateError
 from coterie.mls.group import Config, Group
+from coterie.mls.proposal import Remove
 from coterie.transport import api
 from coterie.transport.client import DeliveryClient
 
@@ -67,6 +70,8 @@ class Place:
         self._proposals_since: int | None = None
         self._epoch_since = tools.clock()
         self._ends_at: int | None = None
+        self._told: list[events.Event] = []
+        """What is told when the step that it comes from is stored."""
         self._end_wait = END_WAIT
         self._offered: list[api.ReadResult] = []
 
@@ -131,6 +136,22 @@ class Place:
             user = self._tools.identity.user_of_credential(node.credential)
             found.setdefault(user, []).append(leaf)
         return found
+
+    def _my_turn(self, since: int, who: WhoMay = WhoMay.MEMBERS) -> bool:
+        """Whether this member is to commit what has waited since then (`scheduling`), among those who may."""
+        group, profile = self.group, self.profile
+        leaving = {
+            int(entry.proposal.content.removed)
+            for entry in group.pending_proposals
+            if isinstance(entry.proposal.content, Remove)
+        }
+        if who == WhoMay.ADMINS:
+            users = self.users()
+            admins = [leaf for user in users if profile.is_admin(user) for leaf in users[user]]
+            # Where no administrator is left everybody may.
+            leaving |= {n for leaves in users.values() for n in leaves} - set(admins or leaving)
+        now = self._tools.clock()
+        return own_turn(group.tree, group.own_leaf, since, now, epoch=self.epoch, leaving=leaving)
 
     def _user(self, leaf: int) -> str:
         return self._tools.identity.user_of(self.group.tree, leaf)

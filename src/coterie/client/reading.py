@@ -230,6 +230,7 @@ class Reading(Making):
         """Remembers how new the key packages were with which clients were added: older requests are old (D-BOX-7)."""
         client_id = self._tools.config.authenticator.client_id
         for member in commit.added:
+            step.forget_join(self.id, api.sha256(client_id(member.credential)))
             if member.node.lifetime is not None:
                 client = client_id(member.credential)
                 step.note_added(self.id, client, member.node.lifetime.not_before)
@@ -297,7 +298,7 @@ class Reading(Making):
             step.add_intent(self.id, Intent(IntentKind.CORRECT, b"", sealed=outcome.correct))
         if commit.removes_self:
             return [events.RemovedFromGroup(self.id, self._name_of(commit))]
-        step.add_box(self.id, line.state.epoch, bytes(line.keys.box_seed))
+        step.add_box(self.id, line.state.epoch, bytes(line.keys.box_seed), line.group.epoch)
         name = read_profile(self.group.context.extensions).name.decode(errors="replace")
         step.set_name(self.id, name)
         return self._tell(commit)

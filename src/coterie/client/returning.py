@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from abc import abstractmethod
 
 from coterie.client.box import check_request, open_request, return_content, return_request
 from coterie.client.identity import read_key_package, seal_envelope
@@ -20,7 +21,7 @@ from coterie.transport.refusal import Refused
 
 ASK_AGAIN = 24 * 3600
 """Seconds after which a device that asked to be added again asks once more (D-BOX-8)."""
-_AHEAD = 3600
+AHEAD = 3600
 """By how many seconds the clock of who asks may be ahead of one's own (D-BOX-7)."""
 _ASKED = 3
 """In how many inboxes a device asks to be added again, at a time."""
@@ -28,6 +29,10 @@ _ASKED = 3
 
 class Returning(Reading):
     """Asks to be added again, and answers those who ask."""
+
+    @abstractmethod
+    def _take_join(self, step: Step, line: Line, request: api.RequestContent, epoch: bytes) -> bool:
+        """Keeps a request that came by a link; False for one that is passed over."""
 
     async def _ask_to_return(self) -> None:
         """Asks in the box of the last epoch that this device can name to be added again (D-BOX-8)."""
@@ -107,13 +112,23 @@ class Returning(Reading):
         )
         if not result.items:
             return
+        # Nobody is judged by an outdated list of revoked certificates; what was asked stays in the box until then.
+        await self._tools.refresh()
+        self._told = []
         boxes = {line.state.epoch: bytes(line.keys.box_seed), **vault.boxes(self.id)}
         with vault.step() as step:
             for item in result.items:
                 request = open_request(line, boxes.get(item.epoch), item)
-                if not self._answer(step, line, request):
+                if request is not None and request.tbs.kind == api.RequestKind.JOIN:
+                    taken = self._take_join(step, line, request, item.epoch)
+                else:
+                    taken = self._answer(step, line, request)
+                if not taken:
                     self._tools.count("requests passed over")
             step.set_box_cursor(self.id, result.next_number)
+        told, self._told = self._told, []
+        for event in told:
+            self._tools.emit(event)
 
     def _returning(self, line: Line, request: api.RequestContent) -> api.Replaced | None:
         """The leaf that makes room for who asks; None where it is not its client's, or the request is an old one."""
@@ -136,7 +151,7 @@ class Returning(Reading):
             begins = 0 if lifetime is None else lifetime.not_before
             joined = self._tools.vault.conversation(self.id).joined_at
             seen = self._tools.vault.added_with(self.id, client)
-            if begins <= seen or not joined <= request.tbs.requested_at <= now + _AHEAD:
+            if begins <= seen or not joined <= request.tbs.requested_at <= now + AHEAD:
                 return None
         return api.Replaced(found, present)
 

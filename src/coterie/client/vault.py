@@ -10,11 +10,12 @@ from coterie.client.content import Content
 from coterie.client.identity import Identity, Package, StoredIdentity
 from coterie.client.intents import Intent
 from coterie.client.line import Line, LineState
+from coterie.client.notes import StepNotes, VaultNotes
 from coterie.client.trail import PASSED, Passed, Trail
 from coterie.errors import StateError
 from coterie.mls.group import Config, Group
 from coterie.mls.tls import Struct, Uint
-from coterie.storage import Message, MessageState, Profile, Transaction, View
+from coterie.storage import Message, MessageState, Transaction, View
 from coterie.storage.view import SpaceReader
 from coterie.transport import api
 
@@ -29,6 +30,7 @@ _INBOX_CURSOR = b"inbox-cursor"
 _BOXES = "boxes"
 _OPEN = bytes(8)
 """The time at which an epoch was left that was not."""
+_NUMBER = 8
 _EVIDENCE = "evidence"
 _BOX_CURSOR = b"box-cursor/"
 _REQUESTED = b"requested/"
@@ -62,11 +64,11 @@ def _trail_space(conversation: str) -> str:
     return f"receipts/{conversation}"
 
 
-class Step:
+class Step(StepNotes):
     """One transaction."""
 
     def __init__(self, tx: Transaction, reader: Callable[[str], SpaceReader]) -> None:
-        self._tx = tx
+        super().__init__(tx)
         self._reader = reader
 
     # -- the device
@@ -144,9 +146,10 @@ class Step:
         for intent_id, intent in self.intents(conversation):
             self._tx.update_intent(intent_id, payload=intent.waiting().encode())
 
-    def add_box(self, conversation: str, epoch: bytes, box: bytes) -> None:
-        """Keeps the seed of an epoch's request box (D-BOX-4)."""
-        self._tx.put(_BOXES, conversation.encode() + epoch, _OPEN + box)
+    def add_box(self, conversation: str, epoch: bytes, box: bytes, number: int) -> None:
+        """Keeps the seed of an epoch's request box (D-BOX-4), and the epoch's number."""
+        value = _OPEN + number.to_bytes(_NUMBER) + box
+        self._tx.put(_BOXES, conversation.encode() + epoch, value)
 
     def forget_boxes(self, conversation: str, present: bytes, now: int, retention: int) -> None:
         """Deletes the seeds of boxes that the service has dropped: of epochs left before the retention (D-ACC-8).
@@ -188,6 +191,7 @@ class Step:
         self._tx.delete_space(_passed_space(conversation))
         for intent_id, _ in self.intents(conversation):
             self._tx.remove_intent(intent_id)
+        self.forget_joins(conversation)
         self.set_status(conversation, "left", why)
 
     def set_status(self, conversation: str, status: str, why: str = "") -> None:
@@ -288,21 +292,14 @@ def _conversation(view: View, conversation: str) -> StoredConversation:
     return StoredConversation.decode(value)
 
 
-class Vault:
+class Vault(VaultNotes):
     """A profile, opened."""
-
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
 
     @contextmanager
     def step(self) -> Iterator[Step]:
         """One transaction: all of it is stored when the block ends, nothing where it raises."""
         with self.profile.transaction() as tx:
             yield Step(tx, self.profile.reader)
-
-    @property
-    def _view(self) -> View:
-        return self.profile.view
 
     def identity(self) -> Identity | None:
         """The enrolled device, None before it is enrolled."""
@@ -354,7 +351,13 @@ class Vault:
         """The seeds of request boxes, by epoch name."""
         prefix = conversation.encode()
         found = self._view.scan(_BOXES, prefix)
-        return {key[len(prefix) :]: value[len(_OPEN) :] for key, value in found}
+        start = len(_OPEN) + _NUMBER
+        return {key[len(prefix) :]: value[start:] for key, value in found}
+
+    def box_epoch(self, conversation: str, epoch: bytes) -> int | None:
+        """The number of an epoch by its name, None where this device has no box of it."""
+        value = self._view.get(_BOXES, conversation.encode() + epoch)
+        return None if value is None else int.from_bytes(value[len(_OPEN) :][:_NUMBER])
 
     def box_cursor(self, conversation: str) -> int:
         """From where the boxes are to be read."""

@@ -1,0 +1,100 @@
+"""What a client stores about people beside the groups' keys: requests to be let in, who is blocked, what was seen.
+
+The bases of `vault.Step`, which writes, and `vault.Vault`, which reads.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from coterie.mls.tls import Struct, Uint
+from coterie.storage import Profile, Transaction, View
+from coterie.transport import api
+
+_CLIENT = "client"
+_ASKED = "asked"
+_REQUESTS = "requests"
+_BLOCKED = "blocked"
+
+
+class StoredAsk(Struct):
+    """What this device asks for with a link; kept until it is let in."""
+
+    link: api.Link
+    note: bytes
+    made_at: Annotated[int, Uint(8)]
+    posted_at: Annotated[int, Uint(8)] = 0
+    """When the request was put into the box; 0 where it was not yet."""
+    package: bytes = b""
+    """The reference of the key package in it."""
+
+
+class StoredJoin(Struct):
+    """Somebody's request to be let into a group."""
+
+    user: bytes
+    key_package: bytes
+    ticket: api.Token
+    note: bytes
+    asked_at: Annotated[int, Uint(8)]
+    came_at: Annotated[int, Uint(8)]
+
+
+class StepNotes:
+    """The writing half."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+
+    def save_ask(self, ask: StoredAsk) -> None:
+        """Keeps what this device asks for; a new request to a group takes the place of an old one."""
+        self._tx.put(_ASKED, bytes(ask.link.log_id), ask.encode())
+
+    def forget_ask(self, log_id: bytes) -> None:
+        """It is let in, or gave up."""
+        self._tx.delete(_ASKED, log_id)
+
+    def save_join(self, conversation: str, client: bytes, join: StoredJoin) -> None:
+        """Keeps the request of a client (the hash of its id); its newest takes the place of those before."""
+        self._tx.put(_REQUESTS, conversation.encode() + client, join.encode())
+
+    def forget_join(self, conversation: str, client: bytes) -> None:
+        """It was answered."""
+        self._tx.delete(_REQUESTS, conversation.encode() + client)
+
+    def forget_joins(self, conversation: str) -> None:
+        """This device is out."""
+        for key, _ in list(self._tx.scan(_REQUESTS, conversation.encode())):
+            self._tx.delete(_REQUESTS, key)
+
+    def set_blocked(self, user: str, at: int | None) -> None:
+        """Blocks a user, or (None) does not any more."""
+        if at is None:
+            self._tx.delete(_BLOCKED, user.encode())
+        else:
+            self._tx.put(_BLOCKED, user.encode(), b"%d" % at)
+
+
+class VaultNotes:
+    """The reading half."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+
+    @property
+    def _view(self) -> View:
+        return self.profile.view
+
+    def asks(self) -> list[StoredAsk]:
+        """What this device asks for and was not let into."""
+        return [StoredAsk.decode(value) for _, value in self._view.scan(_ASKED)]
+
+    def joins(self, conversation: str) -> dict[bytes, StoredJoin]:
+        """Requests to be let into a group, by the hash of the client."""
+        prefix = conversation.encode()
+        found = self._view.scan(_REQUESTS, prefix)
+        return {key[len(prefix) :]: StoredJoin.decode(value) for key, value in found}
+
+    def blocked(self) -> dict[str, int]:
+        """The users that are blocked, and since when."""
+        return {key.decode(): int(value) for key, value in self._view.scan(_BLOCKED)}
