@@ -33,6 +33,7 @@ from coterie.client.identity import DEFAULT_SUITE, Identity, Package, SigningKey
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.line import Line
 from coterie.client.links import ask, post_asks, read_link
+from coterie.client.listening import Heard, Listener
 from coterie.client.place import Tools
 from coterie.client.vault import StoredConversation, Vault
 from coterie.errors import CoterieError, ServiceError, StateError, StorageError
