@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.growth import DOCS, table
 from bench.parts import write_part
+from bench.plotting import pyplot
 from bench.sidebyside.book import Book, Cell, Clock, Key
 from bench.sidebyside.phases import PHASES
 from bench.sidebyside.run import FLOORED, OURS, PROVIDERS
@@ -245,11 +246,7 @@ class Report:
 
     def plot(self, path: Path) -> None:
         """Each peer's time in ours against the size, for a few operations; needs matplotlib (the extra `bench`)."""
-        import matplotlib as mpl  # noqa: PLC0415 - the page can be made without it
-
-        mpl.use("svg")
-        mpl.rcParams.update({"svg.hashsalt": "coterie", "svg.fonttype": "none"})
-        from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend is chosen
+        plt = pyplot()
 
         figure, grid = plt.subplots(2, 2, figsize=(10, 7.5), sharex=True)
         for axes, operation in zip(grid.flat, PLOTTED, strict=True):
