@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WAITING = 8 * 1024
 """Bytes that may wait for a slow watcher: little, so that some are cut off."""
-_ROUNDS = 50
+_ROUNDS = 500
 
 
 @dataclass(slots=True)
@@ -159,7 +159,14 @@ class Subscribers:
 
     def settle(self) -> None:
         """Lets everything go on until nothing is left to do."""
-        self.on_loop(lambda: None, 20 * _ROUNDS)
+        self.on_loop(lambda: None, _ROUNDS)
+
+    def reconnect(self) -> None:
+        """Everybody takes what is sent, and who was cut off connects again."""
+        for watcher in self.watchers:
+            self.on_loop(watcher.go_on, _ROUNDS)
+            if not watcher.connected:
+                self.on_loop(watcher.connect, _ROUNDS)
 
     def accepted(self, stored: api.StoredEntry, state: api.EpochState) -> None:
         """The service accepted an entry."""

@@ -37,6 +37,7 @@ from coterie.testing.randomness import Randomness
 from coterie.testing.simulator.device import Device, Pause
 from coterie.testing.simulator.observer import Observer
 from coterie.testing.simulator.service import RETENTION, ModelService
+from coterie.testing.simulator.watchers import Watcher
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -339,6 +340,37 @@ class World:
             except Refused:
                 return
 
+    # -- who subscribes
+
+    def do_subscribe(self, a: int, b: int) -> None:
+        """Somebody who shows a member's tokens follows the epoch that the member is in."""
+        subscribers, device = self.service.subscribers, self.pick(a)
+        if device is None or device.side:
+            return
+        line = device.line()
+        if line is None:
+            return
+        if len(subscribers.watchers) < 1 + b % 4:
+            watcher = Watcher(subscribers, wake_only=bool(b % 3 == 0))
+            subscribers.watchers.append(watcher)
+        else:
+            watcher = subscribers.watchers[b % len(subscribers.watchers)]
+        read = line.read()
+        target = api.LogTarget(read.log_id, read.epoch, read.token, 1)
+        subscribers.on_loop(lambda: watcher.follow(target), b % 5)
+
+    def do_stall(self, a: int, b: int) -> None:
+        """A subscriber takes nothing for a while, or goes on, or its connection is cut, or it connects again."""
+        watchers = self.service.subscribers.watchers
+        if not watchers:
+            return
+        watcher = watchers[a % len(watchers)]
+        if not watcher.connected:
+            self.service.subscribers.on_loop(watcher.connect, b % 5)
+            return
+        act = (watcher.stall, watcher.go_on, watcher.lose_connection)[b % 3]
+        self.service.subscribers.on_loop(act, b % 7)
+
     def do_attack(self, a: int, b: int) -> None:
         """An adversary does something."""
         if self.attackers:
@@ -370,6 +402,7 @@ class World:
     def heal(self, rounds: int = 4) -> None:
         """Storms end: everybody is there, nothing is lost, and time passes."""
         self.network.loss = 0.0
+        self.service.subscribers.reconnect()
         self._press_on()
         for wait in ((61,) * rounds + (25 * HOUR,)) * 2 + (61,) * rounds:
             for device in self.honest:
