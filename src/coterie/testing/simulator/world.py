@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,20 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from coterie.client import (
-    box,
-    client,
-    content,
-    conversation,
-    creating,
-    line,
-    making,
-    place,
-    reading,
-    rereading,
-    returning,
-)
-from coterie.client import identity as client_identity
+from coterie.client import client
 from coterie.errors import ServiceError
 from coterie.mls.tls import Struct
 from coterie.testing.clock import Clock
@@ -135,13 +123,12 @@ class World:
     def running(self) -> Iterator[World]:
         """Takes chance and time away from the client's modules while the block runs."""
         entropy = SimpleNamespace(token_bytes=self.randomness)
-        waiting = SimpleNamespace(sleep=_sleep, Lock=asyncio.Lock)
+        replaced = {"secrets": entropy, "asyncio": Waiting(), "random": self.random}
         with ExitStack() as stack:
-            for module in (box, client, content, creating, line, returning, client_identity):
-                stack.enter_context(mock.patch.object(module, "secrets", entropy))
-            for module in (conversation, making, place, reading, rereading, returning):
-                stack.enter_context(mock.patch.object(module, "asyncio", waiting, create=True))
-                stack.enter_context(mock.patch.object(module, "random", self.random, create=True))
+            for name, module in list(sys.modules.items()):
+                for what, replacement in replaced.items():
+                    if name.startswith("coterie.client.") and hasattr(module, what):
+                        stack.enter_context(mock.patch.object(module, what, replacement))
             stack.enter_context(mock.patch.object(client, "STOCK", 2))
             stack.enter_context(mock.patch.object(client, "RETENTION", RETENTION))
             stack.enter_context(self.observer.watching())
@@ -408,6 +395,13 @@ class World:
             for device in self.honest:
                 device.sync()
             self.clock.advance(wait)
+
+
+class Waiting:
+    """`asyncio` where time does not pass by itself."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever asyncio has
+        return _sleep if name == "sleep" else getattr(asyncio, name)
 
 
 async def _sleep(seconds: float) -> None:
