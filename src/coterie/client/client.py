@@ -34,9 +34,15 @@ from coterie.client.intents import Intent, IntentKind
 from coterie.client.line import Line
 from coterie.client.links import ask, post_asks, read_link
 from coterie.client.listening import Heard, Listener
-from coterie.client.place import Tools
+from coterie.client.place import Tools, no_answer
 from coterie.client.vault import StoredConversation, Vault
-from coterie.errors import CoterieError, ServiceError, StateError, StorageError
+from coterie.errors import (
+    CoterieError,
+    ServiceError,
+    StateError,
+    StorageError,
+    VerificationError,
+)
 from coterie.mls.crypto import suite_of
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import Config, Group, Limits
@@ -277,7 +283,10 @@ class Client:
             return
         service, _ = self._own_service()
         newest = await service.revocation_list()
-        lists.update(newest)
+        try:
+            lists.update(newest)
+        except VerificationError as error:
+            raise no_answer(error) from error
         self._revocations_at = now
         with self.vault.step() as step:
             step.save_revocations(newest)

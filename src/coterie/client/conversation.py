@@ -10,13 +10,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from coterie.client import events
 from coterie.client.admitting import Admitting
 from coterie.client.intents import COMMITS, Intent, IntentKind
-from coterie.client.place import END_WAIT
+from coterie.client.place import END_WAIT, no_answer
 from coterie.client.rereading import Rereading
-from coterie.errors import CoterieError, RuleViolation, ServiceError, StateError, VerificationError
+from coterie.errors import (
+    CoterieError,
+    DecodeError,
+    RuleViolation,
+    ServiceError,
+    StateError,
+    VerificationError,
+)
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -31,28 +40,20 @@ class Conversation(Rereading, Admitting):
 
     async def sync(self) -> None:
         """Reads the log to its end and carries out what is wanted; raises `ServiceError` where the service is away."""
-        async with self._lock:
-            try:
-                await self._catch_up()
-                await self._read_box()
-                self._admit_at_once()
-                self._plan_renewal()
-                await self._carry_out()
-                await self._ask_to_return()
-                await self._reread()
-            except BaseException:
-                self._line = None
-                raise
+        async with self._at_work():
+            await self._catch_up()
+            await self._read_box()
+            self._admit_at_once()
+            self._plan_renewal()
+            await self._carry_out()
+            await self._ask_to_return()
+            await self._reread()
 
     async def take_offered(self) -> None:
         """Acts on what the service pushed, and carries out what is wanted; asks for nothing that was pushed."""
-        async with self._lock:
-            try:
-                await self._catch_up(ask=False)
-                await self._carry_out()
-            except BaseException:
-                self._line = None
-                raise
+        async with self._at_work():
+            await self._catch_up(ask=False)
+            await self._carry_out()
 
     def has_turn(self) -> bool:
         """Whether it is this device's turn to do something that no push and no user asks for."""
@@ -60,11 +61,22 @@ class Conversation(Rereading, Admitting):
 
     async def catch_up(self) -> None:
         """Reads the log to its end and sends nothing but corrections; raises `ServiceError` as `sync` does."""
+        async with self._at_work():
+            await self._catch_up()
+
+    @asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[None]:
+        """One call at a time; after an error memory is thrown away.
+
+        What does not verify or decode was not said by a member, whose mistakes are outcomes: the service answered it.
+        """
         async with self._lock:
             try:
-                await self._catch_up()
-            except BaseException:
+                yield
+            except BaseException as error:
                 self._line = None
+                if isinstance(error, VerificationError | DecodeError):
+                    raise no_answer(error) from error
                 raise
 
     async def _carry_out(self) -> None:
@@ -126,6 +138,7 @@ class Conversation(Rereading, Admitting):
                     step.remove_intent(intent_id)
                 return
             if intent.sealed is None:
+                await self._confirm()
                 intent = await self._prepare(intent_id, intent)
                 if intent.sealed is None:
                     return
@@ -147,6 +160,14 @@ class Conversation(Rereading, Admitting):
         self._check_receipt(intent.sealed, appended.receipt)
         self._keep_opened(intent_id, intent, appended)
         await self._catch_up()
+
+    async def _confirm(self) -> None:
+        """Has the service's signature under the newest receipt, which what is sealed will name."""
+        if self.line.unconfirmed:
+            await self._catch_up()
+        if self.is_active and self.line.unconfirmed:
+            msg = "the service does not sign that the epoch is open"
+            raise ServiceError(msg, rule="D-REC-6", retry_after=5)
 
     def _keep_opened(self, intent_id: int, intent: Intent, appended: api.Appended) -> None:
         """The epoch may be dropped before its Welcomes are out; then nobody could be asked for its receipt again."""

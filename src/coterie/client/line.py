@@ -291,6 +291,14 @@ class Line:
         return self.state.last_candidate != api.ZERO32
 
     @property
+    def unconfirmed(self) -> bool:
+        """Whether the service has not yet shown this member its signature under the newest receipt.
+
+        So it is after a Commit was adopted. An entry that names this head would be void for all (D-REC-11).
+        """
+        return self.state.head.signature == bytes(64)
+
+    @property
     def uncorrected(self) -> bool:
         """Whether the present epoch is one that the committer did not claim, and that is not known to be open yet."""
         return self.state.opening.entry_hash == api.ZERO32

@@ -20,7 +20,7 @@ from coterie.client.line import (
 )
 from coterie.client.scheduling import own_turn
 from coterie.client.vault import Vault
-from coterie.errors import StateError
+from coterie.errors import CoterieError, ServiceError, StateError
 from coterie.mls.group import Config, Group
 from coterie.mls.proposal import Remove
 from coterie.transport import api
@@ -32,6 +32,15 @@ DROPPED = frozenset(
 """What the service says of an epoch that retention dropped."""
 END_WAIT = 5
 """The longest first wait, in seconds, before an epoch with refused candidates only is ended (D-BUN-11)."""
+
+
+def no_answer(error: CoterieError) -> ServiceError:
+    """What a service said does not verify, or is malformed: it is thrown away, and asked for again later.
+
+    Without two signatures that contradict each other it is no evidence.
+    """
+    msg = f"what the service answered is not valid: {error}"
+    return ServiceError(msg, rule=error.rule, retry_after=60)
 
 
 @dataclass(slots=True)

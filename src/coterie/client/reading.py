@@ -23,7 +23,7 @@ from coterie.client.line import (
     Void,
 )
 from coterie.client.making import Making
-from coterie.client.place import DROPPED
+from coterie.client.place import DROPPED, no_answer
 from coterie.client.rules import rules_of
 from coterie.client.scheduling import own_turn_to_fill
 from coterie.client.trail import Passed
@@ -37,6 +37,8 @@ from coterie.transport.refusal import Refused
 
 HOUR = 3600
 _PART = 1 << 20
+MAX_ENTRY = 64 * 1024 * 1024
+"""The largest entry that is fetched, in bytes; a service takes bundles of 32 MiB by default."""
 
 
 class Reading(Making):
@@ -138,6 +140,9 @@ class Reading(Making):
         """The entry with its bytes, fetched in parts where it is large (D-REC-7)."""
         if stored.entry is not None or stored.size == 0:
             return stored
+        if stored.size > MAX_ENTRY:
+            msg = f"the service names an entry of {stored.size} bytes, more than {MAX_ENTRY}"
+            raise ServiceError(msg, retry_after=60)
         data = bytearray()
         while len(data) < stored.size:
             part = await self._tools.delivery.fetch_entry(
@@ -172,6 +177,8 @@ class Reading(Making):
                 if isinstance(outcome, Committed):
                     self._note_added(step, outcome.commit)
                     step.add_passed(self.id, before, Passed(token, stored.receipt, tools.clock()))
+                if isinstance(outcome, Void):
+                    self._want_again(step, line, stored.receipt.entry_hash)
                 told = self._act(step, line, outcome)
                 if isinstance(outcome, Committed) and outcome.commit.next is not None:
                     told += self._changes(context, outcome.commit)
@@ -180,9 +187,7 @@ class Reading(Making):
                 else:
                     step.save_line(self.id, line)
         except VerificationError as error:
-            # Without two signatures that contradict each other it is no evidence, only an answer to throw away.
-            msg = f"the service's answer is not the log: {error}"
-            raise ServiceError(msg, rule=error.rule, retry_after=60) from error
+            raise no_answer(error) from error
         except Evidence as evidence:
             self._stop(evidence)
         for event in told:
@@ -234,6 +239,19 @@ class Reading(Making):
             if member.node.lifetime is not None:
                 client = client_id(member.credential)
                 step.note_added(self.id, client, member.node.lifetime.not_before)
+
+    def _want_again(self, step: Step, line: Line, entry_hash: bytes) -> None:
+        """An own entry that is void for all has told nobody anything: it is made anew."""
+        for intent_id, intent in step.intents(self.id):
+            if intent.sealed is None or intent.kind not in COMMITS | {
+                IntentKind.SEND,
+                IntentKind.LEAVE,
+            }:
+                continue
+            if intent.sealed.entry.hash() == entry_hash:
+                if intent.kind in COMMITS:
+                    line.group.drop_pending()
+                step.update_intent(intent_id, intent.waiting())
 
     def _act_on_void(self, outcome: Void) -> list[events.Event]:
         self._tools.count("void entries")

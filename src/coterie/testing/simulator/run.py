@@ -18,7 +18,6 @@ CALM = ("send", "renew", "rename", "add", "remove", "sync", "tick")
 STORMY = (
     *CALM,
     *("send", "sync", "start", "step", "step", "crash", "back_up", "restore", "hours", "replay"),
-    *("subscribe", "stall"),
 )
 
 
