@@ -3,7 +3,7 @@
 SIDE_BY_SIDE ?= build/side-by-side.json
 SIDE_BY_SIDE_ARGS ?=
 
-.PHONY: bench bench-full bench-peers bench-side bench-side-full bench-side-report
+.PHONY: bench bench-full bench-peers bench-side bench-side-full bench-side-report bench-blanks
 bench: $(STAMP) bench-side ## time the core against its floor and its peers (about twelve minutes), write docs/performance.md
 	@mkdir -p build
 	@$(PYTHON_BIN) -m bench.core --sizes 10,100,1000,10000 --json build/bench.json
@@ -33,3 +33,6 @@ bench-side-full: $(STAMP) ## all sizes, shapes and providers, cell by cell; goes
 
 bench-side-report: $(STAMP) ## write what was measured side by side into docs/performance.md
 	@$(PYTHON_BIN) -m bench.sidebyside.report --json $(SIDE_BY_SIDE)
+
+bench-blanks: $(STAMP) ## simulate how the blanks of a bulk add fill (half a minute), write docs/performance.md
+	@$(PYTHON_BIN) -m bench.blanks

@@ -15,16 +15,19 @@ from pathlib import Path
 
 from bench.growth import DOCS, table
 from bench.parts import write_part
+from bench.plotting import pyplot
 from bench.sidebyside.book import Book, Cell, Clock, Key
 from bench.sidebyside.phases import PHASES
-from bench.sidebyside.run import OURS, PROVIDERS
+from bench.sidebyside.run import FLOORED, OURS, PROVIDERS
 
 NAMES = {
+    "coterie": "Coterie",
     "openmls": "OpenMLS",
     "mls-rs": "mls-rs",
     "ts-mls": "ts-mls",
     "bouncy-castle": "Bouncy Castle",
 }
+FASTEST = (OURS, "libsodium")
 MARKS = {"over": "> limit", "failed": "failed", "lacking": "none", "unreached": "–"}
 PLOTTED = ("create commit", "process commit, far", "join, tree beside", "add all")
 PLOT = "side-by-side.svg"
@@ -50,9 +53,12 @@ class Report:
     def __init__(self, book: Book, clock: Clock) -> None:
         self._book = book
         self._clock: Clock = clock
-        columns = {key.column for key in book.cells if key.peer != OURS}
+        columns = {key.column for key, cell in book.cells.items() if cell.wall}
+        self.reference = FASTEST if FASTEST in columns else FLOORED
+        """Our own column, to which the others are compared."""
         order = [(peer, provider) for peer, list_ in PROVIDERS.items() for provider in list_]
-        self.columns = [column for column in order if column in columns]
+        shown = columns | {key.column for key in book.cells if key.peer != OURS}
+        self.columns = [column for column in order if column in shown - {self.reference}]
 
     def groups(self) -> list[tuple[int, str, int]]:
         """Suite, shape and size of all groups with a cell of ours and of another."""
@@ -60,13 +66,17 @@ class Report:
         shapes = ("warm", "half", "blank")
         return sorted(found, key=lambda group: (group[0], shapes.index(group[1]), group[2]))
 
+    def _ours(self, key: Key) -> Key:
+        peer, provider = self.reference
+        return replace(key, peer=peer, provider=provider)
+
     def _seconds(self, key: Key) -> float | None:
         cell = self._book.cells.get(key)
         return cell.seconds(self._clock) if cell else None
 
     def ratio(self, key: Key) -> float | None:
         """A peer's time in ours."""
-        ours, theirs = self._seconds(_ours(key)), self._seconds(key)
+        ours, theirs = self._seconds(self._ours(key)), self._seconds(key)
         return theirs / ours if ours and theirs else None
 
     def _shown(self, key: Key) -> str:
@@ -80,13 +90,14 @@ class Report:
         return f"**{shown}**" if ratio < NEARLY else shown
 
     def _floor(self, key: Key) -> str:
-        cell = self._book.cells.get(_ours(key))
+        peer, provider = FLOORED
+        cell = self._book.cells.get(replace(key, peer=peer, provider=provider))
         seconds = cell.seconds("cpu") if cell else None
         return f"{seconds / cell.floor:.2f}" if cell and seconds and cell.floor else ""
 
     def group(self, suite: int, shape: str, members: int) -> list[str]:
         """The table of one group."""
-        head = ["operation", "Coterie / floor", *(_title(column) for column in self.columns)]
+        head = ["operation", "pyca / floor", *(_title(column) for column in self.columns)]
         rows = []
         for operation in (name for phase in PHASES for name in phase.operations):
             keys = [Key(*column, suite, shape, members, operation) for column in self.columns]
@@ -109,8 +120,10 @@ class Report:
                 yield self._lead(key, ratio)
 
     def _lead(self, key: Key, ratio: float) -> Lead:
-        cell, ours = self._book.cells[_ours(key)], self._seconds(_ours(key))
-        mine, its = self._primitives(cell, _ours(key)), self._primitives(cell, key)
+        peer, provider = FLOORED
+        counted = self._book.cells.get(replace(key, peer=peer, provider=provider), Cell())
+        ours = self._seconds(self._ours(key))
+        mine, its = self._primitives(counted, self._ours(key)), self._primitives(counted, key)
         theirs = self._seconds(key)
         if not (ours and theirs and mine and its):
             return Lead(key, ratio, None, None)
@@ -136,7 +149,7 @@ class Report:
 
     def prices(self, suite: int) -> list[str]:
         """Each provider's primitives in ours."""
-        ours = self._book.prices.get(Key(OURS, PROVIDERS[OURS][0], suite, "", 0, "").priced)
+        ours = self._book.prices.get(Key(*self.reference, suite, "", 0, "").priced)
         if ours is None:
             return []
         rows = []
@@ -189,8 +202,9 @@ class Report:
                 (
                     f"Medians of one run, {clock[self._clock]}: each figure is a peer's time divided by ours"
                     " for the same operation in a group of the same size and shape. Above 1 we are faster;"
-                    " **below 1** the peer is. The first column is our time divided by that of the primitive"
-                    " calls which the operation cannot do without, through our library."
+                    " **below 1** the peer is. We are Coterie with libsodium beside OpenSSL (the extra `fast`); the"
+                    " column `pyca` is without it, and the first one that time divided by what the primitive calls"
+                    " cost which the operation cannot do without (`bench/floor.py`)."
                 ),
                 "",
                 *lines,
@@ -232,11 +246,7 @@ class Report:
 
     def plot(self, path: Path) -> None:
         """Each peer's time in ours against the size, for a few operations; needs matplotlib (the extra `bench`)."""
-        import matplotlib as mpl  # noqa: PLC0415 - the page can be made without it
-
-        mpl.use("svg")
-        mpl.rcParams.update({"svg.hashsalt": "coterie", "svg.fonttype": "none"})
-        from matplotlib import pyplot as plt  # noqa: PLC0415 - after the backend is chosen
+        plt = pyplot()
 
         figure, grid = plt.subplots(2, 2, figsize=(10, 7.5), sharex=True)
         for axes, operation in zip(grid.flat, PLOTTED, strict=True):
@@ -259,10 +269,6 @@ class Report:
         sizes = sorted({key.members for key in self._book.cells})
         ratios = [(n, self.ratio(Key(*column, 1, "warm", n, operation))) for n in sizes]
         return [(n, ratio) for n, ratio in ratios if ratio is not None]
-
-
-def _ours(key: Key) -> Key:
-    return replace(key, peer=OURS, provider=PROVIDERS[OURS][0])
 
 
 def _title(column: tuple[str, str]) -> str:

@@ -18,14 +18,16 @@ from bench.sidebyside.phases import PHASES, SETUP, Phase, Session, enter
 OURS = "coterie"
 ROOT = Path(__file__).resolve().parents[2]
 PROVIDERS = {
-    OURS: ("pyca",),
+    OURS: ("pyca", "libsodium"),
     "openmls": ("rustcrypto", "libcrux"),
     "mls-rs": ("rustcrypto", "openssl", "awslc"),
     "ts-mls": ("default", "noble"),
     "bouncy-castle": ("default",),
 }
 """Each peer's cryptography, as its driver calls it; the one that its own documents begin with first."""
+FLOORED = (OURS, "pyca")
 COLUMNS = (
+    (OURS, "libsodium"),
     (OURS, "pyca"),
     ("openmls", "rustcrypto"),
     ("openmls", "libcrux"),
@@ -170,7 +172,8 @@ class Runner:
             place.suite,
             self._plan.budget,
             self._plan.limit,
-            self._prices if place.peer == OURS else None,
+            # The floor is that of OpenSSL's primitives.
+            self._prices if (place.peer, place.provider) == FLOORED else None,
         )
 
     def _stopped(

@@ -40,6 +40,7 @@ from coterie.mls.key_package import (
 )
 from coterie.mls.leaf_node import Lifetime
 from coterie.mls.proposal import Proposal, Remove
+from coterie.mls.sodium import use_libsodium
 from coterie.mls.tree_math import LeafIndex
 from coterie.testing import MemoryStore
 
@@ -117,9 +118,11 @@ class Driver:
         self._suite = suite_of(1)
         self._members: dict[str, Member] = {}
 
-    def open(self, suite: int, **_: str) -> Answer:
-        """Which suite all members of this process use."""
+    def open(self, suite: int, provider: str) -> Answer:
+        """Which suite all members of this process use, and whether libsodium helps."""
         self._suite = suite_of(suite)
+        if provider == "libsodium":
+            use_libsodium()
         return {"version": f"{__version__}, cryptography {cryptography.__version__}"}
 
     def primitives(self) -> Answer:

@@ -228,7 +228,11 @@ def test_rounds_go_on_until_the_driver_has_used_its_time() -> None:
 
 
 def test_columns_are_peers_with_one_or_all_of_their_providers() -> None:
-    assert parse_columns("coterie,openmls/libcrux") == (("coterie", "pyca"), ("openmls", "libcrux"))
+    assert parse_columns("coterie,openmls/libcrux") == (
+        ("coterie", "pyca"),
+        ("coterie", "libsodium"),
+        ("openmls", "libcrux"),
+    )
     assert parse_columns("openmls") == (("openmls", "rustcrypto"), ("openmls", "libcrux"))
     with pytest.raises(ValueError, match="none of"):
         parse_columns("openmls/nss")
@@ -247,6 +251,14 @@ def test_ratios_are_the_peers_time_in_ours_and_a_lead_is_marked(book: Book) -> N
     assert report(book).group(1, "warm", 1_000)[-1] == "| create commit | 2.00 | 5 |"
     book.put(THEIRS, measured(1, 1, 1))
     assert report(book).group(1, "warm", 1_000)[-1] == "| create commit | 2.00 | **0.50** |"
+
+
+def test_we_are_the_faster_of_our_own_columns(book: Book) -> None:
+    book.put(OURS, measured(2, floor=0.001))
+    book.put(replace(OURS, provider="libsodium"), measured(1))
+    book.put(THEIRS, measured(3))
+    assert report(book).reference == ("coterie", "libsodium")
+    assert report(book).group(1, "warm", 1_000)[-1] == "| create commit | 2.00 | 2 | 3 |"
 
 
 @pytest.mark.parametrize(

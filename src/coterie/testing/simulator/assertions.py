@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -14,6 +14,7 @@ from coterie.errors import CoterieError, VerificationError
 from coterie.testing.simulator.observer import Adopted, name_of
 from coterie.testing.simulator.world import World
 from coterie.transport import api
+from coterie.transport.refusal import Refused
 
 _SHORTEST = 8
 """Byte strings below this length may agree by chance."""
@@ -83,6 +84,40 @@ def forks_are_noticed(world: World) -> None:
     forked = any(len(found) > 1 for found in ways.values())
     if world.kit.for_weeks and forked and not world.observer.evidence:
         raise Broken("forks_are_noticed", "members were led apart for weeks and none has noticed")
+
+
+def subscribers_miss_nothing(world: World) -> None:
+    """A subscriber gets each entry once, in order, without gap, as a reader would (D-SUB-1, D-SUB-3, D-SUB-4)."""
+    for watcher in world.service.subscribers.watchers:
+        for seen in watcher.epochs.values():
+            numbers = [receipt.number for receipt in seen.receipts]
+            if numbers != list(range(numbers[0], numbers[0] + len(numbers)) if numbers else []):
+                raise Broken("subscribers_miss_nothing", f"a subscriber got entries {numbers}")
+            for before, after in pairwise(seen.receipts):
+                if after.previous != before.hash():
+                    what = f"entry {after.number} does not follow the one before it"
+                    raise Broken("subscribers_miss_nothing", what)
+
+
+def subscribers_have_everything(world: World) -> None:
+    """When all is quiet a subscriber has what a reader has, or knows that there is more (D-SUB-1, D-SUB-2, D-SUB-5)."""
+    if world.kit.lying_service:
+        return
+    subscribers = world.service.subscribers
+    subscribers.settle()
+    for watcher in subscribers.watchers:
+        for seen in watcher.epochs.values():
+            target = seen.target
+            read = api.Read(target.log_id, target.epoch, target.token, seen.next_number)
+            try:
+                answer = world.service.handle("logs/read", read, b"")
+            except Refused:
+                continue
+            result = api.ReadResult.decode(answer.encode())
+            known = seen.woken if watcher.delivery is api.Delivery.WAKE_ONLY else seen.next_number
+            if seen.ended is None and known != result.head.number + 1:
+                what = f"a subscriber knows of entries before {known}, the head is {result.head.number}"
+                raise Broken("subscribers_have_everything", what)
 
 
 def one_head_means_one_history(world: World) -> None:
@@ -285,6 +320,7 @@ def the_group_moves_on(world: World) -> None:
 ALWAYS: tuple[Callable[[World], None], ...] = (
     nobody_forks_without_evidence,
     nobody_mixes_histories,
+    subscribers_miss_nothing,
     nobody_honest_is_blamed,
     no_key_and_nonce_twice,
     outsiders_get_nothing,
@@ -300,6 +336,7 @@ AT_THE_END: tuple[Callable[[World], None], ...] = (
     databases_do_not_join,
     nobody_is_moved_unasked,
     forks_are_noticed,
+    subscribers_have_everything,
     the_group_moves_on,
     nobody_is_locked_out,
     what_was_wanted_is_done,

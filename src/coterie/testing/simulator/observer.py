@@ -112,8 +112,11 @@ class Observer:
             self.keys.setdefault(label, {})[before.epoch] = line.keys
             members = {int(m.leaf): m.node.credential.identity for m in line.group.members()}
             outcome = real(line, stored, now=now)
-            place = (before.epoch, stored.receipt.number)
-            self.receipts.setdefault(label, {})[place] = stored.receipt
+            number, receipts = stored.receipt.number, self.receipts.setdefault(label, {})
+            receipts[(before.epoch, number)] = stored.receipt
+            # What was read before a copy was restored is not the history that this member has now.
+            while receipts.pop((before.epoch, number := number + 1), None):
+                pass
             self.outcomes[type(outcome).__name__] += 1
             if isinstance(outcome, Data | Proposed | Committed):
                 self._compare(label, keys, stored)

@@ -18,6 +18,7 @@ CALM = ("send", "renew", "rename", "add", "remove", "sync", "tick")
 STORMY = (
     *CALM,
     *("send", "sync", "start", "step", "step", "crash", "back_up", "restore", "hours", "replay"),
+    *("subscribe", "stall"),
 )
 
 

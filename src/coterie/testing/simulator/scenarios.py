@@ -84,6 +84,12 @@ def _flood(world: World) -> None:
 
 WEATHER = Scenario("honest members in bad weather", _storm)
 """Requests and answers are lost and doubled, processes crash, profiles are restored, retention goes on."""
+WITH_SUBSCRIBERS = Scenario(
+    "subscribers, fast and slow",
+    _storm,
+    ("send", "send", "send", "subscribe", "subscribe", "stall", "stall", "renew", "sync", "hours"),
+)
+"""Members' connections stall, are cut off and resume, while entries are accepted."""
 WITH_INSIDER = Scenario("an insider", _with_insider, ATTACKED, prepare=_insider)
 WITH_FLOOD = Scenario("an insider that floods", _small, ("send", "sync", "tick"), 6, prepare=_flood)
 WITH_REMOVED = Scenario("a removed member", _with_insider, ATTACKED, prepare=_removed)
@@ -95,6 +101,7 @@ WITH_LIAR_AND_INSIDER = Scenario(
 
 SCENARIOS = (
     WEATHER,
+    WITH_SUBSCRIBERS,
     WITH_INSIDER,
     WITH_FLOOD,
     WITH_REMOVED,

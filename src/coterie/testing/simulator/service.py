@@ -7,6 +7,7 @@ hand out under one number is an equivocation. Each member is served from one of 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from coterie.delivery.sqlite_ledger import SQLiteTransaction
 from coterie.delivery.store import Connection, open_database
 from coterie.mls.credential import Credential
 from coterie.mls.tls import Struct
+from coterie.testing.simulator.watchers import Subscribers
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -70,6 +72,7 @@ class ModelService:
         self.sides = [open_database(":memory:", LOGS_SCHEMA)]
         self.mail = open_database(":memory:", DIRECTORY_SCHEMA)
         self.requests = 0
+        self.subscribers = Subscribers(self, random.Random(seed))  # noqa: S311 - a schedule
 
     @property
     def receipt_key(self) -> bytes:
@@ -84,7 +87,8 @@ class ModelService:
         self.sides.append(copy)
 
     def close(self) -> None:
-        """Closes the databases."""
+        """Closes the connections and the databases."""
+        self.subscribers.close()
         for db in (*self.sides, self.mail):
             db.close()
 
@@ -97,6 +101,11 @@ class ModelService:
         handler = self._mail_handlers().get(path)
         if handler is not None:
             return self._write(self.mail, lambda db: handler(DirectoryTables(db), request, who))
+        if isinstance(request, api.Append):
+            accepted = self.on_log(side, lambda tx: self.logs.append(tx, request, who))
+            if accepted.stored is not None and side == 0:
+                self.subscribers.accepted(accepted.stored, accepted.state)
+            return accepted.answer
         return self.on_log(side, lambda tx: self._log_request(tx, path, request, who))
 
     def on_log(self, side: int, function: Callable[[SQLiteTransaction], T]) -> T:
@@ -125,8 +134,6 @@ class ModelService:
         match path:
             case "logs/create":
                 return logs.create(tx, request, who)
-            case "logs/append":
-                return logs.append(tx, request, who).answer
             case "logs/read":
                 return logs.read(tx, request)
             case "logs/entry":

@@ -21,7 +21,9 @@ from coterie.client.line import Line, Stuck, Void
 from coterie.client.rereading import Rereading
 from coterie.client.trail import Trail
 from coterie.client.vault import Vault
+from coterie.delivery import hub as hub_module
 from coterie.delivery import logs as logs_module
+from coterie.delivery.hub import Channel, Hub
 from coterie.delivery.limits import Limiter
 from coterie.delivery.logs import Logs
 from coterie.errors import CoterieError, VerificationError
@@ -194,6 +196,40 @@ def _messages_after_the_end(_world: World) -> Iterator[None]:
         yield
 
 
+async def _one_page(self: Channel, subscription: Any, *, first: bool = False) -> None:  # noqa: ANN401
+    """`Channel._catch_up` that reads once and does not look whether something came meanwhile."""
+    frame, next_number, _ = await self._page(subscription)
+    if first or next_number > subscription.next:
+        self._send_page(subscription, frame, next_number)
+    subscription.next, subscription.live = next_number, True
+
+
+@contextmanager
+def _from_the_start(_world: World) -> Iterator[None]:
+    """Whoever resumes gets what it has once more."""
+    with mock.patch.object(hub_module, "_from_number", return_value=1):
+        yield
+
+
+@contextmanager
+def _over_with_the_epoch(_world: World) -> Iterator[None]:
+    real = Hub.entry
+
+    def entry(self: Hub, stored: api.StoredEntry, state: api.EpochState) -> None:
+        real(self, stored, state)
+        if state is not api.EpochState.OPEN:
+            self._topics.pop((api.TargetType.LOG, stored.receipt.epoch), None)
+
+    with mock.patch.object(Hub, "entry", entry):
+        yield
+
+
+def _asleep(self: Channel, subscription: Any) -> None:  # noqa: ANN401 - Subscription
+    """`Channel.wake` that wakes nobody."""
+    del self
+    subscription.next = subscription.seen + 1
+
+
 @contextmanager
 def _no_rates(_world: World) -> Iterator[None]:
     real = Limiter.charge
@@ -223,12 +259,14 @@ _QUIET = Scenario(
     ("send", "send", "hours", "hours", "back_up", "restore", "sync"),
     60,
 )
-_WEEKS = dataclasses.replace(
-    scenarios.WITH_LIAR,
-    name="two histories for weeks",
-    kit=lambda _rng: Kit(
+_WEEKS = Scenario(
+    "two histories for weeks",
+    lambda _rng: Kit(
         members=4, outsiders=0, lying_service=True, retention=30 * RETENTION, for_weeks=True
     ),
+    ("send", "renew", "sync", "sync", "day"),
+    80,
+    prepare=lambda world: LyingService(world).parts(random.Random(world.seed)),  # noqa: S311 - repeats
 )
 _INSIDE = ("attack", "attack", "sync", "send", "tick")
 _LIES = ("attack", "attack", "send", "renew", "sync", "sync")
@@ -257,9 +295,7 @@ SWITCHES: tuple[Switch, ...] = (
     Switch(
         "D-REC-12: older epochs are read again",
         _patch(Rereading, "_reread", _no_reading),
-        _only(
-            _WEEKS, "parts", actions=("attack", "send", "renew", "sync", "sync", "day"), length=80
-        ),
+        _WEEKS,
         frozenset({"forks_are_noticed"}),
     ),
     Switch(
@@ -365,6 +401,34 @@ SWITCHES: tuple[Switch, ...] = (
         _only(scenarios.WITH_INSIDER, "invalid_commit", actions=(*RACES, "attack", "attack")),
         frozenset({"nobody_honest_is_blamed", "nobody_forks_without_evidence"}),
         30,
+    ),
+    Switch(
+        "D-SUB-1: what came while a page was read is read as well",
+        _patch(Channel, "_catch_up", _one_page),
+        scenarios.WITH_SUBSCRIBERS,
+        frozenset({"subscribers_miss_nothing", "subscribers_have_everything"}),
+    ),
+    Switch(
+        "D-SUB-2: each entry wakes",
+        _patch(Channel, "wake", _asleep),
+        scenarios.WITH_SUBSCRIBERS,
+        frozenset({"subscribers_have_everything"}),
+    ),
+    Switch(
+        "D-SUB-3: a subscription outlives its epoch",
+        _over_with_the_epoch,
+        _only(
+            scenarios.WITH_INSIDER,
+            "junk_bundle",
+            actions=("attack", "attack", "send", "sync", "subscribe", "subscribe"),
+        ),
+        frozenset({"subscribers_have_everything"}),
+    ),
+    Switch(
+        "D-SUB-4: who was cut off resumes after what it has",
+        _from_the_start,
+        scenarios.WITH_SUBSCRIBERS,
+        frozenset({"subscribers_miss_nothing"}),
     ),
     Switch(
         "D-BUN-8: bundles have a rate",

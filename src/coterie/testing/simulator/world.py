@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,20 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from coterie.client import (
-    box,
-    client,
-    content,
-    conversation,
-    creating,
-    line,
-    making,
-    place,
-    reading,
-    rereading,
-    returning,
-)
-from coterie.client import identity as client_identity
+from coterie.client import client
 from coterie.errors import ServiceError
 from coterie.mls.tls import Struct
 from coterie.testing.clock import Clock
@@ -37,6 +25,7 @@ from coterie.testing.randomness import Randomness
 from coterie.testing.simulator.device import Device, Pause
 from coterie.testing.simulator.observer import Observer
 from coterie.testing.simulator.service import RETENTION, ModelService
+from coterie.testing.simulator.watchers import Watcher
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -134,13 +123,12 @@ class World:
     def running(self) -> Iterator[World]:
         """Takes chance and time away from the client's modules while the block runs."""
         entropy = SimpleNamespace(token_bytes=self.randomness)
-        waiting = SimpleNamespace(sleep=_sleep, Lock=asyncio.Lock)
+        replaced = {"secrets": entropy, "asyncio": Waiting(), "random": self.random}
         with ExitStack() as stack:
-            for module in (box, client, content, creating, line, returning, client_identity):
-                stack.enter_context(mock.patch.object(module, "secrets", entropy))
-            for module in (conversation, making, place, reading, rereading, returning):
-                stack.enter_context(mock.patch.object(module, "asyncio", waiting, create=True))
-                stack.enter_context(mock.patch.object(module, "random", self.random, create=True))
+            for name, module in list(sys.modules.items()):
+                for what, replacement in replaced.items():
+                    if name.startswith("coterie.client.") and hasattr(module, what):
+                        stack.enter_context(mock.patch.object(module, what, replacement))
             stack.enter_context(mock.patch.object(client, "STOCK", 2))
             stack.enter_context(mock.patch.object(client, "RETENTION", RETENTION))
             stack.enter_context(self.observer.watching())
@@ -339,6 +327,37 @@ class World:
             except Refused:
                 return
 
+    # -- who subscribes
+
+    def do_subscribe(self, a: int, b: int) -> None:
+        """Somebody who shows a member's tokens follows the epoch that the member is in."""
+        subscribers, device = self.service.subscribers, self.pick(a)
+        if device is None or device.side:
+            return
+        line = device.line()
+        if line is None:
+            return
+        if len(subscribers.watchers) < 1 + b % 4:
+            watcher = Watcher(subscribers, wake_only=bool(b % 3 == 0))
+            subscribers.watchers.append(watcher)
+        else:
+            watcher = subscribers.watchers[b % len(subscribers.watchers)]
+        read = line.read()
+        target = api.LogTarget(read.log_id, read.epoch, read.token, 1)
+        subscribers.on_loop(lambda: watcher.follow(target), b % 5)
+
+    def do_stall(self, a: int, b: int) -> None:
+        """A subscriber takes nothing for a while, or goes on, or its connection is cut, or it connects again."""
+        watchers = self.service.subscribers.watchers
+        if not watchers:
+            return
+        watcher = watchers[a % len(watchers)]
+        if not watcher.connected:
+            self.service.subscribers.on_loop(watcher.connect, b % 5)
+            return
+        act = (watcher.stall, watcher.go_on, watcher.lose_connection)[b % 3]
+        self.service.subscribers.on_loop(act, b % 7)
+
     def do_attack(self, a: int, b: int) -> None:
         """An adversary does something."""
         if self.attackers:
@@ -370,11 +389,19 @@ class World:
     def heal(self, rounds: int = 4) -> None:
         """Storms end: everybody is there, nothing is lost, and time passes."""
         self.network.loss = 0.0
+        self.service.subscribers.reconnect()
         self._press_on()
         for wait in ((61,) * rounds + (25 * HOUR,)) * 2 + (61,) * rounds:
             for device in self.honest:
                 device.sync()
             self.clock.advance(wait)
+
+
+class Waiting:
+    """`asyncio` where time does not pass by itself."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever asyncio has
+        return _sleep if name == "sleep" else getattr(asyncio, name)
 
 
 async def _sleep(seconds: float) -> None:

@@ -182,7 +182,7 @@ public final class Driver {
         prices.addProperty("seal", price(() -> suite.encryptWithLabel(to, "Bench", info, secret)));
         prices.addProperty(
                 "open",
-                price(() -> suite.decryptWithLabel(own, "Bench", info, sealed[0], sealed[1])));
+                price(() -> suite.decryptWithLabel(own, "Bench", info, sealed[1], sealed[0])));
         JsonObject answer = new JsonObject();
         answer.add("prices", prices);
         return answer;
