@@ -16,12 +16,23 @@ $(addprefix interop-peer-,$(INTEROP_PEERS)): interop-peer-%: ## build one intero
 interop-smoke: ## let the built peers talk to each other (needs grpcio and grpcio-tools)
 	$(INTEROP_PYTHON) interop/peers/smoke.py
 
-INTEROP_STEPS ?= 100
+INTEROP_STEPS ?= 250
 
-.PHONY: interop interop-quick
-interop: interop-peers $(STAMP) ## build all peers, play everything, write docs/interop.md (about half an hour)
-	@$(BIN)/coterie interop run --lanes 2 --histories 20 --steps $(INTEROP_STEPS) \
-		--json build/interop.json --output docs/interop.md $(INTEROP_ARGS)
+.PHONY: interop interop-vectors interop-quick
+interop: interop-peers interop-vectors $(STAMP) ## build all peers, play everything, write docs/interop.md (an hour; goes on where it was)
+	@$(BIN)/coterie interop run --lanes 2 --histories 21 --steps $(INTEROP_STEPS) \
+		--json build/interop.json --resume $(INTEROP_ARGS)
+	@$(BIN)/coterie interop run --lanes 2 --around coterie --ways 4 --json build/interop-ways.json --resume
+	@$(BIN)/coterie interop document build/interop.json build/interop-ways.json \
+		--vectors build/interop-vectors.json --output docs/interop.md
 
-interop-quick: $(STAMP) ## play with ts-mls, and with every other peer that is built
+interop-vectors: $(STAMP) ## play our vectors through the peers, write docs/differential.md
+	@rm -rf build/negative
+	@now=$$(date +%s); for kind in full bare; do \
+		COTERIE_RULES_NOW=$$now $(PYTHON_BIN) -m tests.rules.negative --all --suite 1 --suite 2 \
+			$$([ $$kind = bare ] && echo --bare) --to build/negative/$$kind || exit 1; done
+	@$(BIN)/coterie interop vectors build/negative/full build/negative/bare \
+		--json build/interop-vectors.json --output docs/differential.md
+
+interop-quick: $(STAMP) ## play with ts-mls, and with every other peer that is built or can be
 	@bash make/interop-quick.sh

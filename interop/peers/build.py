@@ -185,7 +185,12 @@ def build(peer: Peer) -> list[str]:
         started = time.monotonic()
         _run(peer, work / peer.home.name / peer.name)
         print(f"{peer.name}: built in {time.monotonic() - started:.0f} s", file=sys.stderr)
-        work.rename(folder)
+        try:
+            work.rename(folder)
+        except OSError:
+            # Somebody else built the same at the same time.
+            if not folder.exists():
+                raise
     return peer.command(started_in)
 
 

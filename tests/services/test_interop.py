@@ -24,7 +24,7 @@ from coterie.interop.inspecting import describe
 from coterie.interop.runner.differences import comparable, first_difference
 from coterie.interop.runner.document import document, read_matrix
 from coterie.interop.runner.histories import History
-from coterie.interop.runner.matrix import Cell, Matrix, Outcome, spans, square
+from coterie.interop.runner.matrix import Cell, Matrix, Outcome, square
 from coterie.interop.runner.peers import (
     Peer,
     RefusalError,
@@ -37,16 +37,20 @@ from coterie.interop.runner.peers import (
 from coterie.interop.runner.playing import (
     HistoryJob,
     Job,
+    Plan,
     history_jobs,
     jobs,
+    play,
     play_history,
     play_scenario,
+    unplayed,
 )
 from coterie.interop.runner.scenarios import SCENARIOS
 from coterie.interop.runner.transcript import Replay, Transcript, read_transcript
 from coterie.interop.runner.verdicts import HISTORIES, verdict_of, verdicts
 from coterie.interop.runner.world import WAYS, DifferenceError, Way, World, agree, described
 from coterie.interop.server import start
+from coterie.interop.tables import spans
 from coterie.mls.tls import JSON
 
 PUBLIC, PRIVATE = Way(encrypt=False, beside=False), Way(encrypt=True, beside=True)
@@ -419,3 +423,30 @@ def test_the_server_greases_key_packages_only_when_asked() -> None:
         server.stop(0)
         fields: Any = describe(made).fields
         assert bool(fields["body"]["extensions"]) == grease
+
+
+def cell(outcome: Outcome, scenario: str = "welcome-one", words: str = "") -> Cell:
+    return Cell("coterie", "coterie", 1, scenario, "public/inside", outcome, words=words)
+
+
+def test_a_run_that_is_resumed_plays_what_failed_or_was_not_played() -> None:
+    matrix = Matrix({"coterie": "1"}, [cell(Outcome.OK), cell(Outcome.FAILED, "resync")])
+    todo = jobs({"coterie": frozenset({1})}, [1], ["welcome-one", "resync", "branch"], ways=4)
+    assert len(unplayed(todo, matrix.cells)) == len(todo) - 2
+    matrix.forget_failures()
+    assert len(unplayed(todo, matrix.cells)) == len(todo) - 1
+
+
+def test_of_what_was_played_twice_the_later_result_counts() -> None:
+    matrix = Matrix({"coterie": "1"}, [cell(Outcome.FAILED), cell(Outcome.OK, "resync")])
+    matrix.take_over(Matrix({"coterie": "2"}, [cell(Outcome.OK)]))
+    assert [each.outcome for each in matrix.cells] == [Outcome.OK, Outcome.OK]
+    assert matrix.versions == {"coterie": "2"}
+
+
+def test_nothing_new_is_begun_when_the_time_is_up() -> None:
+    todo = jobs({"coterie": frozenset({1})}, [1], ["welcome-one"])
+    matrix = Matrix({})
+    plan = Plan([ourselves()], todo, [], seconds=0)
+    assert play(plan, matrix, lambda _result: None) == len(todo)
+    assert not matrix.cells

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +30,9 @@ app = typer.Typer(
 )
 
 _ALL_SUITES = tuple(range(1, 8))
+_OTHERS = ("ts-mls", "openmls", "mls-rs", "bouncy-castle")
+_SAVED_EVERY = 60
+"""Seconds between two writings of an unfinished matrix."""
 
 
 def _needs_grpc() -> None:
@@ -68,10 +73,16 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options
     steps: Annotated[int, typer.Option(min=1, help="The steps of each history.")] = 100,
     seed: Annotated[int, typer.Option(help="The seed of the first history.")] = 1,
     lanes: Annotated[int, typer.Option(min=1, help="How many plays go on side by side.")] = 1,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Begin nothing new after so many minutes.")
+    ] = math.inf,
     transcripts: Annotated[
         Path | None, typer.Option(help="A folder for the transcripts of all plays.")
     ] = None,
     as_json: Annotated[Path | None, typer.Option("--json", help="Write the matrix here.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Do not play again what is fine in the file of --json.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the matrix as a page here.")
     ] = None,
@@ -82,32 +93,37 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options
 
     Example: coterie interop run coterie ts-mls --suite 1
 
-    Example: coterie interop run --histories 20 --json build/interop.json -o docs/interop.md
+    Example: coterie interop run --histories 20 --json build/interop.json --resume
     """
     _needs_grpc()
     # The peers' servers are ended on the way out, so being ended must be a way out.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
+    from coterie.interop.runner.document import read_matrix
     from coterie.interop.runner.matrix import Matrix
     from coterie.interop.runner.peers import OURSELVES, built, peers_folder
-    from coterie.interop.runner.playing import Plan, all_started, history_jobs, jobs
+    from coterie.interop.runner.playing import Plan, all_started, history_jobs, jobs, unplayed
     from coterie.interop.runner.scenarios import SCENARIOS
 
     _only_known(scenario or [], SCENARIOS)
-    names = peers or [OURSELVES, "ts-mls", "openmls", "mls-rs", "bouncy-castle"]
+    names = peers or [OURSELVES, *_OTHERS]
     startables, missing = built(None if names == [OURSELVES] else peers_folder(), names)
     matrix = Matrix({each.name: each.version for each in startables}, missing=missing)
+    if resume and as_json is not None and as_json.exists():
+        matrix.take_over(read_matrix(as_json))
+        matrix.forget_failures()
     with all_started(startables) as running:
         offered = {name: peer.suites for name, peer in running.items()}
     suites = suite or list(_ALL_SUITES)
     chosen = [] if scenario == ["none"] else scenario or list(SCENARIOS)
     plan = Plan(
         startables,
-        jobs(offered, suites, chosen, ways=ways, around=around),
-        history_jobs(offered, suites, histories, steps, seed),
+        unplayed(jobs(offered, suites, chosen, ways=ways, around=around), matrix.cells),
+        unplayed(history_jobs(offered, suites, histories, steps, seed), matrix.histories),
         lanes,
         transcripts,
+        60 * minutes,
     )
-    _play(plan, matrix)
+    _play(plan, matrix, as_json)
     _finish(matrix, as_json, output)
 
 
@@ -155,22 +171,68 @@ def replay(
 def document(
     matrix: Annotated[list[Path], typer.Argument(help="The JSON of one or more runs.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")],
+    vectors: Annotated[
+        Path | None, typer.Option(help="The JSON of `coterie interop vectors`, for its section.")
+    ] = None,
 ) -> None:
-    """Write the page of runs again, from their JSON."""
+    """Write the page of runs, from their JSON; of what was played in several of them, the last counts."""
+    from coterie.interop.replaying.pages import passive_section, read_played
     from coterie.interop.runner.document import document as page
     from coterie.interop.runner.document import read_matrix
 
     whole, *others = [read_matrix(path) for path in matrix]
     for other in others:
-        whole.versions.update(other.versions)
-        whole.cells += other.cells
-        whole.histories += other.histories
-    output.write_text(page(whole))
+        whole.take_over(other)
+    output.write_text(page(whole, passive_section(read_played(vectors)) if vectors else ""))
 
 
-def _play(plan: Plan, matrix: Matrix) -> None:
+@app.command("vectors")
+def play_vectors(
+    negative: Annotated[
+        list[Path] | None, typer.Argument(help="Folders of negative vectors that are made for now.")
+    ] = None,
+    peer: Annotated[list[str] | None, typer.Option(help="Who plays; all peers if none.")] = None,
+    suite: Annotated[
+        list[int] | None, typer.Option(help="Suites of the passive-client vectors; all if none.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The seed of the passive-client vectors.")] = 1,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write the results here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the differences as a page here.")
+    ] = None,
+) -> None:
+    """Play our vectors through the peers: passive clients, and the negative vectors of some folders.
+
+    The exit status is 1 where a peer accepts what we refuse, and no judgement says who is right; or where it comes to
+    another epoch authenticator than a passive-client vector.
+
+    Example: coterie interop vectors --peer ts-mls --suite 1
+    """
+    _needs_grpc()
+    from coterie.interop.replaying.pages import differential_page
+    from coterie.interop.replaying.playing import play
+
+    played, missing = play(peer or _OTHERS, suite or _ALL_SUITES, seed, negative or [], print)
+    for why in missing:
+        Console(stderr=True).print(f"not there: {escape(why)}")
+    if as_json is not None:
+        as_json.parent.mkdir(parents=True, exist_ok=True)
+        as_json.write_text(json.dumps(played.to_json(), indent=1))
+    if output is not None:
+        output.write_text(differential_page(played))
+    for each in played.unjudged:
+        print(
+            f"{each.peer}, {each.rule}: {each.outcome.value}, and nobody has judged: {each.about}"
+        )
+    if played.unjudged or played.wrong:
+        raise typer.Exit(1)
+
+
+def _play(plan: Plan, matrix: Matrix, as_json: Path | None) -> None:
     from coterie.interop.runner.matrix import Cell, Outcome
     from coterie.interop.runner.playing import play
+
+    saved = time.monotonic()
 
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -179,6 +241,10 @@ def _play(plan: Plan, matrix: Matrix) -> None:
         bar = progress.add_task("starting", total=len(plan.scenarios) + len(plan.histories))
 
         def told(result: Cell | HistoryResult) -> None:
+            nonlocal saved
+            if as_json is not None and time.monotonic() - saved > _SAVED_EVERY:
+                _save(matrix, as_json)
+                saved = time.monotonic()
             where = (
                 f"{result.first} + {result.second}, {result.scenario}"
                 if isinstance(result, Cell)
@@ -188,16 +254,17 @@ def _play(plan: Plan, matrix: Matrix) -> None:
             if result.outcome is Outcome.FAILED:
                 progress.console.print(f"[red]failed[/] {escape(where)}: {escape(result.words)}")
 
-        play(plan, matrix, told)
+        left = play(plan, matrix, told)
+    if left:
+        print(f"{left} plays were left out: the time is up")
 
 
 def _finish(matrix: Matrix, as_json: Path | None, output: Path | None) -> None:
-    from coterie.interop.runner.document import document as page
-
     if as_json is not None:
-        as_json.parent.mkdir(parents=True, exist_ok=True)
-        as_json.write_text(json.dumps(matrix.to_json(), indent=1))
+        _save(matrix, as_json)
     if output is not None:
+        from coterie.interop.runner.document import document as page
+
         output.write_text(page(matrix))
     Console().print(_shown(matrix))
     for why in matrix.missing:
@@ -210,6 +277,13 @@ def _finish(matrix: Matrix, as_json: Path | None, output: Path | None) -> None:
     if matrix.failures:
         print(f"{matrix.failures} plays failed")
         raise typer.Exit(1)
+
+
+def _save(matrix: Matrix, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.write_text(json.dumps(matrix.to_json(), indent=1))
+    unfinished.replace(path)
 
 
 def _shown(matrix: Matrix) -> Table:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from coterie.errors import DecodeError
-from coterie.interop.runner.matrix import Cell, HistoryResult, Matrix, Outcome, spans, square
+from coterie.interop.runner.matrix import Cell, HistoryResult, Matrix, Outcome, square
 from coterie.interop.runner.scenarios import SCENARIOS
 from coterie.interop.runner.verdicts import verdict_of, verdicts
+from coterie.interop.tables import flat, spans, table
 
 _HEAD = """# Interoperability
 
@@ -24,6 +24,7 @@ Commit all members have the same epoch authenticator and the same exported secre
 
 `ok 1-3` means: played in cipher suites 1 to 3, everything equal. `–` means that one of the two says that it lacks
 something, `!` that it refuses what RFC 9420 allows and the verdict is below; the small numbers lead to its words.
+What the implementations make of messages that break a rule is in [differential.md](differential.md).
 """
 
 
@@ -56,26 +57,19 @@ def _known(cell: Cell) -> bool:
     return verdict_of(cell.who, call, cell.words, cell.scenario) is not None
 
 
-def document(matrix: Matrix) -> str:
-    """The text of `docs/interop.md`."""
+def document(matrix: Matrix, vectors: str = "") -> str:
+    """The text of `docs/interop.md`; `vectors` is the section of what the peers make of our vectors."""
     parts = [_HEAD, _versions(matrix), _summary(matrix)]
     notes: dict[str, int] = {}
     parts += [_scenario(matrix, name, notes) for name in SCENARIOS]
-    parts += [_notes(notes), _histories(matrix), _verdicts()]
+    parts += [_notes(notes), _histories(matrix), vectors, _verdicts()]
     return "\n".join(part for part in parts if part)
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    names = list(head)
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
 def _versions(matrix: Matrix) -> str:
-    table = _table(("implementation", "version"), matrix.versions.items())
-    missing = "".join(f"Not there: {_flat(why)}\n" for why in matrix.missing)
-    return f"## Versions\n\n{table}{missing}"
+    versions = table(("implementation", "version"), matrix.versions.items())
+    missing = "".join(f"Not there: {flat(why)}\n" for why in matrix.missing)
+    return f"## Versions\n\n{versions}{missing}"
 
 
 def _summary(matrix: Matrix) -> str:
@@ -92,7 +86,7 @@ def _summary(matrix: Matrix) -> str:
     ways = ", ".join(sorted({cell.way for cell in matrix.cells}))
     told = f"{played} plays of {len(SCENARIOS)} scenarios; handshakes/tree: {ways}.\n\n"
     head = ("creates", "joins", "suites", *(outcome.value for outcome in Outcome))
-    return f"## Summary\n\n{told}{_table(head, rows)}"
+    return f"## Summary\n\n{told}{table(head, rows)}"
 
 
 def _scenario(matrix: Matrix, name: str, notes: dict[str, int]) -> str:
@@ -110,16 +104,12 @@ def _scenario(matrix: Matrix, name: str, notes: dict[str, int]) -> str:
             ]
             row.append(" ".join([found.text, *marks]))
         rows.append(row)
-    return f"## {name}\n\n{SCENARIOS[name].about}\n\n{_table(['', *peers], rows)}"
+    return f"## {name}\n\n{SCENARIOS[name].about}\n\n{table(['', *peers], rows)}"
 
 
 def _notes(notes: dict[str, int]) -> str:
-    lines = "".join(f"{number}. {_flat(words)}\n" for words, number in notes.items())
+    lines = "".join(f"{number}. {flat(words)}\n" for words, number in notes.items())
     return f"## Reasons\n\n{lines or 'None: everything is green.'}"
-
-
-def _flat(words: str) -> str:
-    return " ".join(words.split()).replace("|", "/").replace("<", "&lt;")
 
 
 def _histories(matrix: Matrix) -> str:
@@ -134,7 +124,7 @@ def _histories(matrix: Matrix) -> str:
             str(each.steps),
             str(each.epochs),
             str(each.messages),
-            each.outcome.value + (f": {_flat(each.words)}" if each.words else ""),
+            each.outcome.value + (f": {flat(each.words)}" if each.words else ""),
         ]
         for each in matrix.histories
     ]
@@ -147,13 +137,13 @@ def _histories(matrix: Matrix) -> str:
         "Up to ten members, each of an implementation drawn at random. Steps given up and replaced because a peer "
         f"lacks a call or refuses with a verdict below: {given_up or 'none'}.\n"
     )
-    return f"## Random histories\n\n{about}\n{_table(head, rows)}"
+    return f"## Random histories\n\n{about}\n{table(head, rows)}"
 
 
 def _verdicts() -> str:
     rows = [
-        [each.peer, each.call, _flat(each.when), f"§{each.section}", _flat(each.verdict)]
+        [each.peer, each.call, flat(each.when), f"§{each.section}", flat(each.verdict)]
         for each in verdicts()
     ]
     head = ("who", "where", "when", "RFC 9420", "verdict")
-    return f"## Differences and who is right\n\n{_table(head, rows)}"
+    return f"## Differences and who is right\n\n{table(head, rows)}"

@@ -1,7 +1,7 @@
 """Random histories: a seed, a number of steps, and up to ten members, each of an implementation drawn at random.
 
 A step that one of the members lacks is given up, and another is tried in its place; since the interface keeps old
-states, nothing has happened then, but that who has sent an encrypted handshake message sends no other in that epoch.
+states, nothing has happened then; but `World.spent` says who sends nothing more in that epoch.
 Whatever else a peer answers but success ends the history.
 """
 

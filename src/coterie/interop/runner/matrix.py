@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from coterie.interop.tables import spans
 
 
 class Outcome(StrEnum):
@@ -37,6 +39,11 @@ class Cell:
     transcript: str = ""
     seconds: float = 0.0
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What was played."""
+        return self.first, self.second, self.suite, self.scenario, self.way
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryResult:
@@ -54,6 +61,11 @@ class HistoryResult:
     words: str = ""
     seconds: float = 0.0
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What was played."""
+        return self.peers, self.suite, self.way, self.seed
+
 
 @dataclass
 class Matrix:
@@ -70,6 +82,18 @@ class Matrix:
         """How many plays failed without a known reason."""
         played: list[Cell | HistoryResult] = [*self.cells, *self.histories]
         return sum(each.outcome is Outcome.FAILED for each in played)
+
+    def take_over(self, other: Matrix) -> None:
+        """Adds what was played in another run, in the place of what was played here already."""
+        cells = {cell.key: cell for cell in (*self.cells, *other.cells)}
+        histories = {each.key: each for each in (*self.histories, *other.histories)}
+        self.versions = {**self.versions, **other.versions}
+        self.cells, self.histories = list(cells.values()), list(histories.values())
+
+    def forget_failures(self) -> None:
+        """Leaves out what failed, to be played again."""
+        self.cells = [each for each in self.cells if each.outcome is not Outcome.FAILED]
+        self.histories = [each for each in self.histories if each.outcome is not Outcome.FAILED]
 
     def counted(self) -> dict[tuple[str, str, int], Counter[Outcome]]:
         """The outcomes of each pair in each suite."""
@@ -120,14 +144,3 @@ def square(cells: Sequence[Cell]) -> Square:
 def note(cell: Cell) -> str:
     """Why a cell is not green, in one line."""
     return f"{cell.who}: {cell.words}" if cell.who else cell.words
-
-
-def spans(numbers: Iterable[int]) -> str:
-    """Numbers in short: `1-3, 5`."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from coterie.errors import CoterieError
 from coterie.interop.runner.histories import History
@@ -21,6 +23,7 @@ from coterie.interop.runner.verdicts import verdict_of
 from coterie.interop.runner.world import WAYS, Way, World
 
 Peers = dict[str, Peer]
+J = TypeVar("J", "Job", "HistoryJob")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Job:
     scenario: str
     way: Way
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What is to be played, as a result names it."""
+        return self.first, self.second, self.suite, self.scenario, str(self.way)
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryJob:
@@ -43,6 +51,11 @@ class HistoryJob:
     way: Way
     seed: int
     steps: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What is to be played, as a result names it."""
+        return self.peers, self.suite, str(self.way), self.seed
 
 
 def jobs(
@@ -81,6 +94,12 @@ def history_jobs(
         if peers:
             found.append(HistoryJob(peers, suite, way, seed + number, steps))
     return found
+
+
+def unplayed(todo: Sequence[J], done: Sequence[Cell | HistoryResult]) -> list[J]:
+    """The jobs that have no result yet."""
+    keys = {each.key for each in done}
+    return [job for job in todo if job.key not in keys]
 
 
 def play_scenario(peers: Peers, job: Job, transcripts: Path | None = None) -> Cell:
@@ -169,12 +188,20 @@ class Plan:
     lanes: int = 1
     """How many sets of servers play side by side."""
     transcripts: Path | None = None
+    seconds: float = math.inf
+    """After how long nothing new is begun."""
 
 
-def play(plan: Plan, matrix: Matrix, told: Callable[[Cell | HistoryResult], None]) -> None:
-    """Plays a plan into a matrix; calls `told` after each cell and history."""
+def play(plan: Plan, matrix: Matrix, told: Callable[[Cell | HistoryResult], None]) -> int:
+    """Plays a plan into a matrix; calls `told` after each cell and history.
+
+    Gives how many plays were left out because the time was up.
+    """
+    end = time.monotonic() + plan.seconds
     waiting: queue.SimpleQueue[Job | HistoryJob] = queue.SimpleQueue()
-    todo: list[Job | HistoryJob] = [*plan.scenarios, *plan.histories]
+    # By suite, so that what is left out when the time is up is alike for all pairs.
+    scenarios = sorted(plan.scenarios, key=lambda job: job.suite)
+    todo: list[Job | HistoryJob] = [*scenarios, *plan.histories]
     for job in todo:
         waiting.put(job)
     lock, errors = threading.Lock(), list[BaseException]()
@@ -182,7 +209,7 @@ def play(plan: Plan, matrix: Matrix, told: Callable[[Cell | HistoryResult], None
     def lane() -> None:
         try:
             with all_started(plan.startables) as peers:
-                while not errors:
+                while not errors and time.monotonic() < end:
                     _play_one(waiting.get_nowait(), peers, plan, matrix, lock, told)
         except queue.Empty:
             return
@@ -196,6 +223,7 @@ def play(plan: Plan, matrix: Matrix, told: Callable[[Cell | HistoryResult], None
         thread.join()
     if errors:
         raise errors[0]
+    return waiting.qsize()
 
 
 def _play_one(

@@ -1,8 +1,8 @@
 """A group whose members belong to different implementations, and the steps that it takes.
 
 A step goes through for everybody or for nobody: the interface leaves the old state of an epoch as it was, so the
-members are moved to their new states only once all have answered and agree. Message keys are the exception: after a
-step that was given up, `spent` says who may not send encrypted handshakes again in this epoch.
+members are moved to their new states only once all have answered and agree. There are two exceptions, and `spent` says
+who may not send handshake messages in this epoch because of them, after a step that was given up.
 """
 
 # ruff: noqa: ANN401 - the messages' types exist only once the interface is compiled
@@ -77,10 +77,11 @@ class World:
     epochs: int = 0
     messages: int = 0
     spent: set[bytes] = field(default_factory=set)
-    """Who has sent an encrypted handshake message in this epoch.
+    """Who sends no handshake message in this epoch any more.
 
-    The old state that a peer goes back to would send under the same generation a second time, and a receiver that has
-    used up its key is right to refuse that (RFC 9420 §9.1).
+    Who has sent an encrypted one: the old state that a peer goes back to would send under the same generation again,
+    and a receiver that has used up its key is right to refuse that (RFC 9420 §9.1). And who was asked to take proposals
+    in: a peer may keep them (Bouncy Castle does), and would commit them as well.
     """
     _count: int = 0
 
@@ -149,7 +150,7 @@ class World:
     ) -> None:
         """A member commits, everybody follows, joiners join, and the new epoch is compared."""
         committer = self.now(committer)
-        self._sends(committer)
+        self._sends(committer, proposals=bool(by_reference))
         answer = committer.peer.Commit(
             state_id=committer.state,
             by_reference=by_reference,
@@ -164,18 +165,20 @@ class World:
                 state = member.peer.HandlePendingCommit(state_id=member.state).state_id
                 following.append(replace(member, state=state))
             elif member.identity not in gone:
+                if by_reference:
+                    self.spent.add(member.identity)
                 following.append(followed(member, by_reference, answer.commit))
         self._arrive([*following, *(self._joined(joiner, answer) for joiner in joiners)])
 
     def propose(self, proposer: Member, call: str, **fields: object) -> bytes:
         """Lets a member propose something; gives the message."""
         member = self.now(proposer)
-        self._sends(member)
+        self._sends(member, proposals=False)
         made: bytes = getattr(member.peer, call)(state_id=member.state, **fields).proposal
         return made
 
-    def _sends(self, member: Member) -> None:
-        if self.way.encrypt:
+    def _sends(self, member: Member, *, proposals: bool) -> None:
+        if self.way.encrypt or proposals:
             self.spent.add(member.identity)
 
     def _joined(self, joiner: Joiner, answer: Any) -> Member:

@@ -175,27 +175,34 @@ def _psk_ids(group: SimulatedGroup) -> tuple[PreSharedKeyID, ...]:
     return tuple(PreSharedKeyID.external(psk_id, nonce) for psk_id in group.psks)
 
 
-def generate_passive_client_welcome(suite: Suite, rng: RandomSource) -> Generated:
-    """Joining with the tree inside and beside the Welcome, with and without pre-shared keys."""
+def generate_passive_client_welcome(
+    suite: Suite, rng: RandomSource, *, grease: bool = True
+) -> Generated:
+    """Joining with the tree inside and beside the Welcome, with and without pre-shared keys.
+
+    Without `grease` nobody lists or sends values of GREASE types (§13.5): some implementations refuse them.
+    """
     made: Generated = []
     for others, psks, inside in ((0, 0, True), (0, 2, False), (4, 0, False), (5, 1, True)):
-        group = SimulatedGroup(suite, rng, psks=psks)
+        group = SimulatedGroup(suite, rng, psks=psks, grease=grease)
         if others:
             group.add(others)
         made.append(_Passenger(group, others // 2, _psk_ids(group), inside=inside).case)
     return made
 
 
-def generate_passive_client_handling_commit(suite: Suite, rng: RandomSource) -> Generated:
+def generate_passive_client_handling_commit(
+    suite: Suite, rng: RandomSource, *, grease: bool = True
+) -> Generated:
     """Every kind of proposal by value and by reference, in public and in private messages."""
     made: Generated = []
     for private in (False, True):
-        made += _handling(suite, rng, private=private)
+        made += _handling(suite, rng, private=private, grease=grease)
     return made
 
 
-def _handling(suite: Suite, rng: RandomSource, *, private: bool) -> Generated:
-    group = SimulatedGroup(suite, rng, private=private, psks=1)
+def _handling(suite: Suite, rng: RandomSource, *, private: bool, grease: bool) -> Generated:
+    group = SimulatedGroup(suite, rng, private=private, psks=1, grease=grease)
     group.add(4)
     passenger = _Passenger(group, 0, (), inside=private)
 
@@ -221,9 +228,11 @@ def _handling(suite: Suite, rng: RandomSource, *, private: bool) -> Generated:
     return [passenger.case]
 
 
-def generate_passive_client_random(suite: Suite, rng: RandomSource) -> Generated:
+def generate_passive_client_random(
+    suite: Suite, rng: RandomSource, *, grease: bool = True
+) -> Generated:
     """Thirty epochs of what the random source says."""
-    group = SimulatedGroup(suite, rng)
+    group = SimulatedGroup(suite, rng, grease=grease)
     group.add(3)
     passenger = _Passenger(group, 0, (), inside=True)
     for _ in range(30):

@@ -37,14 +37,21 @@ class SimulatedGroup:
     """A group whose members all live here; every message reaches everybody at once."""
 
     def __init__(
-        self, suite: Suite, rng: RandomSource, *, private: bool = True, psks: int = 0
+        self,
+        suite: Suite,
+        rng: RandomSource,
+        *,
+        private: bool = True,
+        psks: int = 0,
+        grease: bool = True,
     ) -> None:
         self.suite = suite
+        self.grease = grease
         self.rng = rng
         self.psks = {rng(16): rng(suite.hash_length) for _ in range(psks)}
         self.config = Config(
             AcceptAnything(),
-            Limits(private_handshakes=private, max_lifetime=None),
+            Limits(private_handshakes=private, max_lifetime=None, grease=grease),
             psk=self._psk,
             rng=rng,
         )
@@ -66,7 +73,7 @@ class SimulatedGroup:
 
     def new_client(self) -> KeyPackageBundle:
         """A client that is in no group yet."""
-        return new_client(self.suite, self.rng)
+        return new_client(self.suite, self.rng, grease=self.grease)
 
     def deliver(self, message: MLSMessage, sender: Group) -> None:
         """Everybody but the sender receives a proposal or application data."""
@@ -123,13 +130,13 @@ def welcome_of(pending: PendingCommit) -> MLSMessage:
     return pending.welcome
 
 
-def new_client(suite: Suite, rng: RandomSource) -> KeyPackageBundle:
+def new_client(suite: Suite, rng: RandomSource, *, grease: bool = True) -> KeyPackageBundle:
     """A fresh key package with its private keys, for a client with a random name."""
     return create_key_package(
         suite,
         suite.generate_signature_key(rng),
         Credential.basic(rng(8).hex().encode()),
-        capabilities(cipher_suites=[suite.cipher_suite], rng=rng),
+        capabilities(cipher_suites=[suite.cipher_suite], rng=rng if grease else None),
         LIFETIME,
         rng=rng,
     )
