@@ -125,10 +125,14 @@ def build(
     config: Config | None = None,
     seed: bytes = b"",
     lifetime: Lifetime = LIFETIME,
+    spoiled: int | None = None,
 ) -> Shape:
-    """A group of `n` members of the given shape; the same seed gives the same group."""
+    """A group of `n` members of the given shape; the same seed gives the same group.
+
+    The signature of the leaf `spoiled` is wrong, where one is given: nobody should join.
+    """
     rng = deterministic(b"%d %s %s" % (n, shape.encode(), seed))
-    builder = _Builder(suite_of(suite), n, _committers(n, shape), rng, lifetime)
+    builder = _Builder(suite_of(suite), n, _committers(n, shape), rng, lifetime, spoiled)
     return builder.finish(config or Config(AcceptAnything(), rng=os.urandom))
 
 
@@ -156,8 +160,10 @@ class _Builder:
         committed: list[bool],
         rng: RandomSource,
         lifetime: Lifetime,
+        spoiled: int | None,
     ) -> None:
         self.suite = suite
+        self.spoiled = spoiled
         self.lifetime = lifetime
         self.n = n
         self.rng = rng
@@ -209,6 +215,7 @@ class _Builder:
         """A signed leaf: of a commit where its member has committed, else of a key package."""
         commit = bool(self.commits(0, index))
         key = self.signature_keys[index]
+        signing = key if index != self.spoiled else self.suite.generate_signature_key(self.rng)
         return LeafNodeTBS(
             encryption_key=self.leaf_keys[index].public,
             signature_key=key.public,
@@ -220,7 +227,7 @@ class _Builder:
             extensions=(),
             group_id=self.group_id if commit else None,
             leaf_index=LeafIndex(index) if commit else None,
-        ).sign(self.suite, key)
+        ).sign(self.suite, signing)
 
     def finish(self, config: Config) -> Shape:
         """The group around the tree."""

@@ -72,6 +72,8 @@ class Book:
         self.cells: dict[Key, Cell] = {}
         self.prices: dict[str, dict[str, float]] = {}
         """Nanoseconds of one call of each primitive, by peer, provider and suite."""
+        self.careless: dict[str, bool] = {}
+        """Who joins a group in which a leaf's signature is wrong, by the same names."""
         if path.exists():
             self._read(json.loads(path.read_text()))
 
@@ -79,7 +81,7 @@ class Book:
         if report["machine"] != self.machine:
             return
         self.versions = report["versions"]
-        self.prices = report["prices"]
+        self.prices, self.careless = report["prices"], report["careless"]
         for entry in report["cells"]:
             key = Key(**entry.pop("key"))
             self.cells[key] = Cell(**entry)
@@ -89,11 +91,9 @@ class Book:
         if self.versions.get(peer, version) != version:
             for key in [key for key in self.cells if key.peer == peer]:
                 del self.cells[key]
-            self.prices = {
-                place: prices
-                for place, prices in self.prices.items()
-                if not place.startswith(f"{peer}/")
-            }
+            for kept in (self.prices, self.careless):
+                for place in [place for place in kept if place.startswith(f"{peer}/")]:
+                    del kept[place]
         self.versions[peer] = version
 
     def put(self, key: Key, cell: Cell) -> None:
@@ -123,6 +123,7 @@ class Book:
             "machine": self.machine,
             "versions": self.versions,
             "prices": self.prices,
+            "careless": self.careless,
             "cells": [
                 {"key": asdict(key), **asdict(cell)} for key, cell in sorted(self.cells.items())
             ],

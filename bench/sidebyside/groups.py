@@ -40,6 +40,11 @@ def shape_of(members: int, shape: str, suite: int) -> Shape:
     return build(members, shape, suite=suite, lifetime=lifetime())
 
 
+def spoiled(suite: int) -> Shape:
+    """A group that nobody should join: a leaf's signature is wrong, all else is right."""
+    return build(16, "warm", suite=suite, lifetime=lifetime(), spoiled=5)
+
+
 @lru_cache(maxsize=1)
 def key_packages(count: int, suite: int) -> tuple[str, ...]:
     """As many newcomers' key packages, in base64."""

@@ -31,6 +31,7 @@ FASTEST = (OURS, "libsodium")
 MARKS = {"over": "> limit", "failed": "failed", "lacking": "none", "unreached": "–"}
 PLOTTED = ("create commit", "process commit, far", "join, tree beside", "add all")
 PLOT = "side-by-side.svg"
+CARELESS = "†"
 NEARLY = 0.995
 """A ratio that is printed as 1.00 is no lead."""
 
@@ -86,8 +87,13 @@ class Report:
         ratio = self.ratio(key)
         if ratio is None:
             return "" if cell.status == "measured" else MARKS[cell.status]
+        mark = f" {CARELESS}" if self._leaves_out(key) else ""
         shown = _digits(ratio)
-        return f"**{shown}**" if ratio < NEARLY else shown
+        return (f"**{shown}**" if ratio < NEARLY else shown) + mark
+
+    def _leaves_out(self, key: Key) -> bool:
+        """Whether an operation is cheaper for checks that the peer does not make."""
+        return key.operation.startswith("join") and self._book.careless.get(key.priced, False)
 
     def _floor(self, key: Key) -> str:
         peer, provider = FLOORED
@@ -137,7 +143,7 @@ class Report:
             [
                 f"{lead.key.operation}, {lead.key.shape}, {lead.key.members:,}",
                 _title(lead.key.column),
-                f"{lead.ratio:.2f}",
+                f"{lead.ratio:.2f}" + (f" {CARELESS}" if self._leaves_out(lead.key) else ""),
                 f"{lead.our_share:.0%}" if lead.our_share is not None else "",
                 _digits(lead.rest) if lead.rest is not None else "",
             ]
@@ -207,6 +213,7 @@ class Report:
                     " cost which the operation cannot do without (`bench/floor.py`)."
                 ),
                 "",
+                *self._about_carelessness(),
                 *lines,
                 f"![Peers' time in ours]({PLOT})",
                 "",
@@ -214,6 +221,15 @@ class Report:
                 *self._about_failures(),
             ]
         )
+
+    def _about_carelessness(self) -> list[str]:
+        if not any(self._book.careless.values()):
+            return []
+        text = (
+            f"{CARELESS}: this library joins a group although the signature of a leaf is wrong (tried in the same run)."
+            " It leaves out the checks that are nearly all of a join."
+        )
+        return [text, ""]
 
     def _about_primitives(self) -> list[str]:
         rows = self.lead_table(1_000)

@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from bench.floor import Prices
@@ -13,7 +14,7 @@ from bench.peers.build import PEERS, build_folder, try_build
 from bench.sidebyside import groups
 from bench.sidebyside.book import Book, Cell, Key
 from bench.sidebyside.driver import Driver, OverError, RefusedError
-from bench.sidebyside.phases import PHASES, SETUP, Phase, Session, enter
+from bench.sidebyside.phases import PHASES, SETUP, Phase, Session, enter, is_careless
 
 OURS = "coterie"
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,8 +148,7 @@ class Runner:
                 answer = driver.ask("open", patience, suite=place.suite, provider=place.provider)
                 version = f"{answer['version']}, {start.identity}"
                 self._book.opened(place.peer, version)
-                if place.priced not in self._book.prices:
-                    self._book.prices[place.priced] = driver.ask("primitives", patience)["prices"]
+                self._know(place, driver)
                 session = self._session(place, driver.ask)
                 if phase.enters:
                     enter(session)
@@ -162,6 +162,14 @@ class Runner:
                 if cell.wall or cell.status != "measured":
                     self._book.put(replace(place, operation=operation), cell)
         self._book.save()
+
+    def _know(self, place: Key, driver: Driver) -> None:
+        """What is of interest once for each provider."""
+        ask = partial(driver.ask, limit=SETUP * self._plan.limit)
+        if place.priced not in self._book.prices:
+            self._book.prices[place.priced] = ask("primitives")["prices"]
+        if place.priced not in self._book.careless:
+            self._book.careless[place.priced] = is_careless(ask, place.suite)
 
     def _session(self, place: Key, ask: Callable[..., dict[str, object]]) -> Session:
         self._prices.renew()

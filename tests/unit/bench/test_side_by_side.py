@@ -6,16 +6,19 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.parts import write_part
+from bench.peers.coterie.driver import Driver as OurDriver
 from bench.sidebyside.__main__ import parse_columns
 from bench.sidebyside.book import Book, Cell, Key
 from bench.sidebyside.driver import Driver, OverError, RefusedError
-from bench.sidebyside.phases import PHASES, Session
+from bench.sidebyside.phases import PHASES, Session, enter, is_careless
 from bench.sidebyside.report import Report
 from bench.sidebyside.run import Plan, Runner, Startable
+from coterie.errors import VerificationError
 
 MACHINE = {
     "processor": "P",
@@ -121,6 +124,50 @@ def test_a_driver_that_takes_too_long_is_ended() -> None:
             driver.ask("greet")
 
 
+class Careful:
+    """A client that joins by Coterie, and looks at leaves only if it is told to."""
+
+    def __init__(self, *, looks: bool) -> None:
+        self._driver, self._looks = OurDriver(), looks
+        self._driver.open(1, "pyca")
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        try:
+            return getattr(self._driver, do)(**request)  # type: ignore[no-any-return]
+        except VerificationError as error:
+            if self._looks:
+                raise RefusedError(str(error)) from error
+            return {}
+
+
+def test_who_joins_a_group_with_a_wrong_signature_is_careless() -> None:
+    assert not is_careless(Careful(looks=True).ask, 1)
+    assert is_careless(Careful(looks=False).ask, 1)
+
+
+@pytest.mark.parametrize("shape", ["warm", "half", "blank"])
+def test_all_phases_pass_in_our_own_driver_and_the_tree_has_the_wanted_shape(shape: str) -> None:
+    driver = OurDriver()
+    driver.open(1, "pyca")
+
+    def ask(do: str, limit: float = 0, **request: Any) -> dict[str, Any]:
+        del limit
+        return getattr(driver, do)(**request)  # type: ignore[no-any-return]
+
+    session = Session(ask, 20, shape, 1, budget=0.0, limit=1.0)
+    enter(session)
+    made = ask("commit", member="first", packages=[], remove=[], inside=False)
+    depth, path, seals = made["at"][:3]
+    assert depth == path == 5
+    assert {"warm": seals == 5, "half": 5 < seals < 18, "blank": seals == 18}[shape]
+    ask("drop", member="first")
+    for phase in PHASES:
+        if phase.enters:
+            enter(session)
+        phase.run(session)
+        assert all(session.cells[operation].wall for operation in phase.operations)
+
+
 # -- the runner, with a driver that answers anything
 
 ANYTHING = """
@@ -141,12 +188,17 @@ SMALL = Plan(columns=(("openmls", "libcrux"),), sizes=(2,), budget=0.0, limit=20
 
 
 def run(book: Book, plan: Plan, slow: str = "", refused: str = "") -> None:
+    book.careless |= NOT_ASKED
     command = [sys.executable, "-c", ANYTHING.format(slow=slow, refused=refused)]
     Runner(book, plan, {"openmls": Startable(command, "x")}).run()
 
 
 def cells(book: Book) -> dict[str, Cell]:
     return {key.operation: cell for key, cell in book.cells.items()}
+
+
+# What the driver above answers has no key package in it.
+NOT_ASKED = {THEIRS.priced: False}
 
 
 def only(operation: str) -> Plan:
@@ -300,6 +352,16 @@ def test_the_page_has_the_machine_the_versions_and_each_group(book: Book) -> Non
     assert "### Warm group of 1,000\n" in page
     assert "openmls 9, abc" in page
     assert "P, 2 cores" in page
+
+
+def test_a_join_without_its_checks_is_marked(book: Book) -> None:
+    ours, theirs = (replace(key, operation="join, tree beside") for key in (OURS, THEIRS))
+    book.put(ours, measured(10))
+    book.put(theirs, measured(1))
+    assert report(book).group(1, "warm", 1_000)[-1] == "| join, tree beside |  | **0.10** |"
+    book.careless = {THEIRS.priced: True}
+    assert report(book).group(1, "warm", 1_000)[-1] == "| join, tree beside |  | **0.10** † |"
+    assert "although the signature of a leaf is wrong" in report(book).page()
 
 
 def test_parts_of_a_page_are_replaced_where_they_stand(tmp_path: Path) -> None:
