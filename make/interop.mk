@@ -16,11 +16,11 @@ $(addprefix interop-peer-,$(INTEROP_PEERS)): interop-peer-%: ## build one intero
 interop-smoke: ## let the built peers talk to each other (needs grpcio and grpcio-tools)
 	$(INTEROP_PYTHON) interop/peers/smoke.py
 
-INTEROP_STEPS ?= 250
+INTEROP_STEPS ?= 200
 
 .PHONY: interop interop-vectors interop-quick
 interop: interop-peers interop-vectors $(STAMP) ## build all peers, play everything, write docs/interop.md (an hour; goes on where it was)
-	@$(BIN)/coterie interop run --lanes 2 --histories 21 --steps $(INTEROP_STEPS) \
+	@$(BIN)/coterie interop run --lanes 2 --histories 14 --steps $(INTEROP_STEPS) \
 		--json build/interop.json --resume $(INTEROP_ARGS)
 	@$(BIN)/coterie interop run --lanes 2 --around coterie --ways 4 --json build/interop-ways.json --resume
 	@$(BIN)/coterie interop document build/interop.json build/interop-ways.json \

@@ -2,7 +2,7 @@
 
 A step goes through for everybody or for nobody: the interface leaves the old state of an epoch as it was, so the
 members are moved to their new states only once all have answered and agree. There are two exceptions, and `spent` says
-who may not send handshake messages in this epoch because of them, after a step that was given up.
+who sends nothing more in this epoch because of them, after a step that was given up.
 """
 
 # ruff: noqa: ANN401 - the messages' types exist only once the interface is compiled
@@ -77,11 +77,12 @@ class World:
     epochs: int = 0
     messages: int = 0
     spent: set[bytes] = field(default_factory=set)
-    """Who sends no handshake message in this epoch any more.
+    """Who sends nothing more in this epoch.
 
-    Who has sent an encrypted one: the old state that a peer goes back to would send under the same generation again,
-    and a receiver that has used up its key is right to refuse that (RFC 9420 §9.1). And who was asked to take proposals
-    in: a peer may keep them (Bouncy Castle does), and would commit them as well.
+    Who has sent an encrypted handshake message: the old state that a peer goes back to would send under the same
+    generation again, and a receiver that has used up its key is right to refuse that (RFC 9420 §9.1). Who has proposed:
+    the proposal waits in the old state, and with one that waits nothing is written (§12.4). And who was asked to take
+    proposals in: a peer may keep them (Bouncy Castle does), and would commit them as well.
     """
     _count: int = 0
 
@@ -150,7 +151,8 @@ class World:
     ) -> None:
         """A member commits, everybody follows, joiners join, and the new epoch is compared."""
         committer = self.now(committer)
-        self._sends(committer, proposals=bool(by_reference))
+        if self.way.encrypt or by_reference:
+            self.spent.add(committer.identity)
         answer = committer.peer.Commit(
             state_id=committer.state,
             by_reference=by_reference,
@@ -173,13 +175,9 @@ class World:
     def propose(self, proposer: Member, call: str, **fields: object) -> bytes:
         """Lets a member propose something; gives the message."""
         member = self.now(proposer)
-        self._sends(member, proposals=False)
+        self.spent.add(member.identity)
         made: bytes = getattr(member.peer, call)(state_id=member.state, **fields).proposal
         return made
-
-    def _sends(self, member: Member, *, proposals: bool) -> None:
-        if self.way.encrypt or proposals:
-            self.spent.add(member.identity)
 
     def _joined(self, joiner: Joiner, answer: Any) -> Member:
         joined = joiner.peer.JoinGroup(
