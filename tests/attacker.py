@@ -249,7 +249,7 @@ def _likely(value: bytes) -> Iterator[bytes]:
 
 def _opens(candidate: bytes, lock: Lock) -> bool:
     nothing = Secret(bytes(32))
-    keys = EpochKeys(lock.log_id, nothing, nothing, Secret(candidate), nothing, nothing)
+    keys = EpochKeys(lock.log_id, nothing, nothing, Secret(candidate), nothing, nothing, nothing)
     try:
         keys._envelope(lock.entry.header.id).decrypt(
             bytes(12), lock.entry.sealed, lock.entry.header.encode()

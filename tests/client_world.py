@@ -93,9 +93,9 @@ class World:
         """Paths that each device asked for stand here as well."""
         self.wrong_by: dict[str, int] = {}
         """By how many seconds the clock of a device, or of the `delivery` service, is wrong."""
-        authority = CertificateAuthority.create(REALM, now=START)
+        self.authority = CertificateAuthority.create(REALM, now=START)
         self.authentication = AuthenticationService(
-            authority,
+            self.authority,
             Ledger(folder / "authentication.db"),
             code_key=Secret(bytes(32)),
             clock=self.clock,

@@ -14,6 +14,7 @@ from coterie.client import Client, GroupHandle
 from coterie.client.events import (
     Event,
     Joined,
+    Joining,
     JoinRequested,
     MembersAdded,
     MembersRemoved,
@@ -76,6 +77,10 @@ def report(client: Client, group: GroupHandle, done: str) -> None:
 def describe(event: Event, client: Client) -> str:
     """One line for a person, as rich markup; empty where there is nothing to say."""
     realm = client.identity.stored.realm.decode()
+    if isinstance(event, Joining):
+        # This device is not in the group yet, and has no name for it.
+        head = f"[cyan]{escape(visible(event.name))}[/]"
+        return f"{head} [dim]{event.done} of {event.known} parts of the group are here[/]"
     name = client.vault.name(event.conversation) if event.conversation else ""
     line = _about_members(event, realm) or _about_this_device(event, realm)
     return f"[cyan]{escape(visible(name))}[/] {line}" if line else ""

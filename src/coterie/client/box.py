@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 
+from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Package
 from coterie.client.line import Line
 from coterie.errors import DecodeError, DecryptionError, StateError, VerificationError
-from coterie.mls.crypto import suite_of
+from coterie.mls.crypto import Suite, suite_of
 from coterie.mls.framing import MLSMessage
 from coterie.mls.key_package import KeyPackage
+from coterie.mls.leaf_node import LeafNode
+from coterie.mls.tree_math import LeafIndex
 from coterie.transport import api
 
 _SIZES = (4096, 8192, 16384)
@@ -19,11 +22,18 @@ _TAG = 16
 def return_content(line: Line, package: Package, ticket: bytes, now: int) -> api.RequestContent:
     """What a member says to be added again in the place of its leaf (D-BOX-7)."""
     leaf = line.group.member(line.group.own_leaf)
-    replaced = api.Replaced(leaf.leaf, api.sha256(leaf.node.encode()))
+    return request_to_return(line.binding.log_id, package, ticket, leaf.leaf, leaf.node, now=now)
+
+
+def request_to_return(
+    log_id: bytes, package: Package, ticket: bytes, leaf_index: int, node: LeafNode, *, now: int
+) -> api.RequestContent:
+    """The request to take a package in the place of a leaf node, which is likely to be at an index (D-BOX-7)."""
+    replaced = api.Replaced(LeafIndex(leaf_index), api.sha256(node.encode()))
     return signed_request(
         package,
         api.RequestTBS(
-            line.binding.log_id,
+            log_id,
             api.RequestKind.RETURN,
             MLSMessage.of(package.bundle.key_package).encode(),
             ticket,
@@ -73,18 +83,17 @@ def join_request(
 
 def return_request(line: Line, content: api.RequestContent) -> api.PostRequest:
     """The request, sealed to the box of the epoch that the line is in (D-BOX-2)."""
-    suite, keys = line.group.suite, line.keys
+    return sealed_request(line.group.suite, line.keys, line.state.epoch, content)
+
+
+def sealed_request(
+    suite: Suite, keys: EpochKeys, epoch: bytes, content: api.RequestContent
+) -> api.PostRequest:
+    """A request, sealed to the box of the epoch that has these keys (D-BOX-2)."""
     box_key = suite.derive_key_pair(keys.box_seed)
-    sealed = suite.hpke.seal(
-        box_key.public,
-        _info(line, line.state.epoch),
-        b"",
-        _padded(content),
-        secrets.token_bytes,
-    )
-    return api.PostRequest(
-        line.binding.log_id, line.state.epoch, bytes(keys.box_token), api.SealedRequest(*sealed)
-    )
+    info = api.BOX_INFO + keys.log_id + epoch
+    sealed = suite.hpke.seal(box_key.public, info, b"", _padded(content), secrets.token_bytes)
+    return api.PostRequest(keys.log_id, epoch, bytes(keys.box_token), api.SealedRequest(*sealed))
 
 
 def open_request(line: Line, seed: bytes | None, item: api.BoxItem) -> api.RequestContent | None:
@@ -92,18 +101,13 @@ def open_request(line: Line, seed: bytes | None, item: api.BoxItem) -> api.Reque
     if seed is None:
         return None
     suite, request = line.group.suite, item.request
+    info = api.BOX_INFO + line.binding.log_id + item.epoch
     box_key = suite.derive_key_pair(seed)
     try:
-        data = suite.hpke.open(
-            box_key, request.kem_output, _info(line, item.epoch), b"", request.ciphertext
-        )
+        data = suite.hpke.open(box_key, request.kem_output, info, b"", request.ciphertext)
         return api.RequestContent.decode(bytes(data))
     except (DecryptionError, VerificationError, DecodeError):
         return None
-
-
-def _info(line: Line, epoch: bytes) -> bytes:
-    return api.BOX_INFO + line.binding.log_id + epoch
 
 
 def _padded(content: api.RequestContent) -> bytes:

@@ -27,10 +27,11 @@ from coterie.client.content import ProfileRules
 from coterie.client.conversation import Conversation
 from coterie.client.cores import on_all_cores
 from coterie.client.creating import create_group
-from coterie.client.events import Event, Joined, Problem
+from coterie.client.events import Event, Problem
 from coterie.client.handle import GroupHandle
 from coterie.client.identity import DEFAULT_SUITE, Identity, Package, SigningKey, StoredIdentity
 from coterie.client.intents import Intent, IntentKind
+from coterie.client.joining import Joins
 from coterie.client.line import Line
 from coterie.client.links import ask, post_asks, read_link
 from coterie.client.listening import Heard, Listener
@@ -181,6 +182,7 @@ class Client:
         self._conversations = {
             name: Conversation(self._tools, name) for name in self.vault.conversations()
         }
+        self._joins = Joins(self._tools, self._conversations)
 
     @property
     def tools(self) -> Tools:
@@ -433,6 +435,7 @@ class Client:
             await self.renew_certificate()
         await self._read_inbox()
         await post_asks(self.tools)
+        cut = await self._joins.carry_on()
         for name, conversation in list(self._conversations.items()):
             status = self.vault.status(name)
             if status == "creating":
@@ -440,6 +443,8 @@ class Client:
                 await self._finish_creating(name, group)
             if status != "stopped":
                 await conversation.sync()
+        if cut is not None:
+            raise cut
 
     async def try_sync(self, conversation: Conversation) -> None:
         """Carries out what is wanted now if the service can be reached; it stays stored otherwise."""
@@ -555,7 +560,10 @@ class Client:
                 self._take_request(package, content.request, item.number)
                 return
             try:
-                self._join(package, content, item.number)
+                if content.welcome is None:
+                    msg = "an envelope that is no invitation"
+                    raise StateError(msg)
+                self._joins.take(package, content.welcome, item.number)
             except CoterieError as error:
                 if isinstance(error, StorageError):
                     raise
@@ -575,47 +583,6 @@ class Client:
             if not package.last_resort:
                 step.remove_package(package.reference)
             step.set_inbox_cursor(number + 1)
-
-    def _join(self, package: Package, content: api.EnvelopeContent, number: int) -> None:
-        welcome = content.welcome
-        if welcome is None:
-            msg = "an envelope that is no invitation"
-            raise StateError(msg)
-        taken = frozenset(
-            bytes.fromhex(name)
-            for name in self.vault.conversations()
-            if self.vault.status(name) in {"active", "creating"}
-        )
-        group = Group.join(
-            MLSMessage.read(welcome.welcome), package.bundle, self.tools.config, groups=taken
-        )
-        line = Line.opened(group, welcome.parent, welcome.opening)
-        if line.binding.log_id != welcome.log_id:
-            msg = "the invitation names another log than the group's"
-            raise StateError(msg, rule="D-INB-7")
-        conversation = group.group_id.hex()
-        handle = self._conversations.get(conversation) or Conversation(self.tools, conversation)
-        handle.enter(line)
-        name = handle.profile.name
-        inviter = group.member(_inviter(group))
-        with self.vault.step() as step:
-            step.begin_again(conversation)
-            step.begin(conversation, StoredConversation(name, b"active", b"", self._clock()))
-            step.set_status(conversation, "active")
-            step.save_line(conversation, line)
-            step.add_box(conversation, line.state.epoch, bytes(line.keys.box_seed), group.epoch)
-            step.forget_ask(bytes(line.binding.log_id))
-            if not package.last_resort:
-                step.remove_package(package.reference)
-            step.set_inbox_cursor(number + 1)
-        self._conversations[conversation] = handle
-        by = self.identity.user_of_credential(inviter.credential)
-        self.tools.emit(Joined(conversation, name.decode(errors="replace"), by))
-
-
-def _inviter(group: Group) -> int:
-    """Some administrator's leaf, to name who the group is with; the own leaf where there is none."""
-    return next((int(m.leaf) for m in group.members() if m.leaf != group.own_leaf), group.own_leaf)
 
 
 def _published(package: Package) -> api.KeyPackageMessage:

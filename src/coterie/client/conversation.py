@@ -47,6 +47,7 @@ class Conversation(Rereading, Admitting):
             self._plan_renewal()
             await self._carry_out()
             await self._ask_to_return()
+            await self._keep_state()
             await self._reread()
 
     async def take_offered(self) -> None:
@@ -92,7 +93,7 @@ class Conversation(Rereading, Admitting):
             # Welcomes take their random time; they hold nothing else up.
             waiting.sort(key=lambda entry: entry[1].kind == IntentKind.WELCOME)
             intent_id, intent = waiting[0]
-            attempts += 1
+            attempts += intent.kind != IntentKind.WELCOME
             if attempts > MAX_ATTEMPTS:
                 msg = f"{MAX_ATTEMPTS} attempts were not enough: the group is busy, trying later"
                 raise ServiceError(msg, retry_after=1)
@@ -129,20 +130,7 @@ class Conversation(Rereading, Admitting):
 
     async def _do(self, intent_id: int, intent: Intent) -> None:
         try:
-            if intent.kind == IntentKind.WELCOME:
-                await self._post_welcome(intent_id, intent)
-                return
-            if intent.kind == IntentKind.CORRECT:
-                # Of an earlier membership: one of the present is sent before anything is read.
-                with self._tools.vault.step() as step:
-                    step.remove_intent(intent_id)
-                return
-            if intent.sealed is None:
-                await self._confirm()
-                intent = await self._prepare(intent_id, intent)
-                if intent.sealed is None:
-                    return
-            appended = await self._tools.delivery.append(intent.sealed)
+            read_on = await self._try(intent_id, intent)
         except Refused as refused:
             if refused.code in _ENDED:
                 await self._lost(intent_id, intent)
@@ -157,9 +145,28 @@ class Conversation(Rereading, Admitting):
         except (RuleViolation, StateError, VerificationError) as error:
             self._give_up(intent_id, error)
             return
+        if read_on:
+            await self._catch_up()
+
+    async def _try(self, intent_id: int, intent: Intent) -> bool:
+        """Does what an intent wants, as far as it can be done now; whether there is more to read then."""
+        if intent.kind == IntentKind.WELCOME:
+            # Where there are many, what arrives meanwhile need not wait for them.
+            return await self._post_welcomes(intent_id, intent)
+        if intent.kind == IntentKind.CORRECT:
+            # Of an earlier membership: one of the present is sent before anything is read.
+            with self._tools.vault.step() as step:
+                step.remove_intent(intent_id)
+            return False
+        if intent.sealed is None:
+            await self._confirm()
+            intent = await self._prepare(intent_id, intent)
+        if intent.sealed is None:
+            return False
+        appended = await self._append(intent)
         self._check_receipt(intent.sealed, appended.receipt)
         self._keep_opened(intent_id, intent, appended)
-        await self._catch_up()
+        return True
 
     async def _confirm(self) -> None:
         """Has the service's signature under the newest receipt, which what is sealed will name."""
@@ -177,6 +184,7 @@ class Conversation(Rereading, Admitting):
 
     def _give_up(self, intent_id: int, error: CoterieError) -> None:
         with self._tools.vault.step() as step:
+            step.remove_welcomes(self.id, intent_id)
             step.remove_intent(intent_id)
         self._line = None
         self._tools.emit(events.Problem(self.id, f"not done: {error}"))

@@ -34,6 +34,7 @@ class EpochKeys:
     envelope_secret: Secret
     box_seed: Secret
     box_token: Secret
+    state_secret: Secret
 
     @classmethod
     def derive(cls, export: Exporter, log_id: bytes) -> EpochKeys:
@@ -49,6 +50,7 @@ class EpochKeys:
             secret(api.EXPORT_ENVELOPE_SECRET),
             secret(api.EXPORT_BOX_SEED),
             secret(api.EXPORT_BOX_TOKEN),
+            secret(api.EXPORT_STATE_SECRET),
         )
 
     @property

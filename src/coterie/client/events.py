@@ -16,6 +16,15 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Joining(Event):
+    """This device was added to a group and downloads its state: `done` of the `known` chunks are here."""
+
+    name: str
+    done: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
 class Joined(Event):
     """This device is in a group now; `by` added it."""
 

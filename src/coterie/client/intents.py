@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from coterie.mls.tls import Struct, Uint, Uint8Enum
+from coterie.mls.types import CipherSuite
+from coterie.mls.welcome import EncryptedGroupSecrets
 from coterie.transport import api
 
 
@@ -70,11 +72,35 @@ class Intent(Struct):
 
 
 class WelcomeParts(Struct):
-    """A Welcome on its way: to whom, and what is needed to finish its envelope."""
+    """What the Welcomes of one Commit have in common; the rest is in a `WelcomeSlice` for each new member."""
 
-    claimed: ClaimedPackage
-    welcome: bytes
+    count: Annotated[int, Uint(4)]
+    cipher_suite: CipherSuite
+    encrypted_group_info: bytes
     parent: api.Hash
     read_token: api.Token
-    bundle: api.Append
-    opened: api.Receipt | None = None
+    state: api.ChunkRef | None
+    bundle: api.Append | None
+    """The own Commit, to ask for the opening receipt where the answer that had it did not arrive."""
+    opened: api.Receipt | None
+
+
+class WelcomeSlice(Struct):
+    """What one new member gets, and where it is to be posted."""
+
+    claimed: ClaimedPackage
+    secrets: EncryptedGroupSecrets
+
+
+class Invitation(Struct):
+    """An invitation to a group whose state is still to be downloaded."""
+
+    conversation: bytes
+    package: bytes
+    """The reference of the key package that it is for."""
+    welcome: api.WelcomeContent
+    received_at: Annotated[int, Uint(8)]
+    asked_at: Annotated[int, Uint(8)] = 0
+    """When this device asked to be added again, 0 where it did not."""
+    hopeless: Annotated[int, Uint(1)] = 0
+    """1 where what was downloaded is not the group's state: trying again is of no use."""

@@ -14,6 +14,7 @@ from typing import Annotated
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from coterie.client.chunks import SharedState, StateChange
 from coterie.client.content import read_binding
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.trail import Trail
@@ -103,6 +104,8 @@ class Committed:
     """A correction to append where the committer claimed a wrong access (D-COR-1)."""
     welcomes: tuple[MLSMessage, ...] = ()
     """The Welcomes of an own Commit, to be sent now that it stands."""
+    state_fits: bool = True
+    """Whether the committer named, and the service has, the chunks that follow from the Commit (D-CHK-10)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +133,18 @@ Outcome = Sent | Data | Proposed | Committed | Void | Stuck
 class Line:
     """A group and its log, as one member sees them."""
 
-    def __init__(self, group: Group, state: LineState, trail: Trail | None = None) -> None:
+    def __init__(
+        self,
+        group: Group,
+        state: LineState,
+        trail: Trail | None = None,
+        shared: SharedState | None = None,
+    ) -> None:
         self.group = group
         self.state = state
         self.trail = trail or Trail()
+        self.shared = SharedState() if shared is None else shared
+        self._next_state: tuple[PendingCommit, StateChange] | None = None
         self.binding = read_binding(group.context.extensions)
         self._keys: EpochKeys | None = None
         self._receipt_key = Ed25519PublicKey.from_public_bytes(self.binding.receipt_key)
@@ -159,19 +170,22 @@ class Line:
     # -- beginning
 
     @classmethod
-    def opened(cls, group: Group, parent: bytes, opening: api.Receipt) -> Line:
+    def opened(
+        cls,
+        group: Group,
+        parent: bytes,
+        opening: api.Receipt,
+        shared: SharedState | None = None,
+    ) -> Line:
         """The line of a member that enters an epoch; checks the opening receipt (D-INB-7, D-REC-3).
 
         Raises `VerificationError` where the receipt is not of this epoch or not the service's.
         """
         binding = read_binding(group.context.extensions)
         keys = EpochKeys.derive(group.export_secret, binding.log_id)
-        name = keys.name(parent)
-        if opening.epoch != name or opening.number != 0:
-            msg = "the opening receipt is not that of the epoch that the group is in"
-            raise VerificationError(msg, rule="D-INB-7")
-        verify_receipt(Ed25519PublicKey.from_public_bytes(binding.receipt_key), opening)
-        return cls(group, LineState(parent, name, opening, opening, api.ZERO32, ()))
+        name = verify_opening(binding, keys, parent, opening)
+        state = LineState(parent, name, opening, opening, api.ZERO32, ())
+        return cls(group, state, shared=shared)
 
     # -- writing
 
@@ -204,9 +218,10 @@ class Line:
             msg = "a Commit that removes this member cannot be its own"
             raise StateError(msg)
         following = EpochKeys.derive(staged_exporter(staged), self.binding.log_id)
+        change = self.next_state(pending)
         header = self._header(
             api.EntryKind.BUNDLE,
-            bundle=api.Bundle(self.state.last_candidate, following.access, ()),
+            bundle=api.Bundle(self.state.last_candidate, following.access, change.added),
         )
         commit = pending.message.encode()
         tbs = api.ManifestTBS(
@@ -215,7 +230,7 @@ class Line:
             self.state.last_candidate,
             following.access,
             api.sha256(commit),
-            api.ZERO32,
+            change.root_address,
             self.state.head.hash(),
             self.group.own_leaf,
         )
@@ -223,6 +238,19 @@ class Line:
         content = api.CommitContent(api.Manifest(tbs, signature), commit)
         sealed = api.SealedContent(api.ContentKind.COMMIT, self.state.head, content.encode())
         return self.keys.append(header, sealed)
+
+    def next_state(self, pending: PendingCommit) -> StateChange:
+        """What an own pending Commit adds to the chunks (D-BUN-1); the same each time it is asked for."""
+        known = self._next_state
+        if known is not None and known[0] is pending:
+            return known[1]
+        staged = pending.next
+        if staged is None:
+            return StateChange(None, {}, {}, 0)
+        keys = EpochKeys.derive(staged_exporter(staged), self.binding.log_id)
+        change = self.shared.change(self.group.tree, staged.epoch.tree, keys.state_secret)
+        self._next_state = pending, change
+        return change
 
     # -- reading
 
@@ -404,7 +432,7 @@ class Line:
                 # The proposal may stand where retention was faster than this member (D-VAL-7).
                 return Stuck(number, str(error))
             return Void(number, str(error), leaf)
-        return self._adopt(commit, own=own, entry=entry, receipt=receipt)
+        return self._adopt(commit, content.manifest.tbs, own=own, entry=entry, receipt=receipt)
 
     def _check_manifest(self, entry: api.Entry, sealed: api.SealedContent) -> api.CommitContent:
         """Raises where a bundle is void (D-VAL-3)."""
@@ -450,7 +478,13 @@ class Line:
         raise DecodeError("a bundle whose message is no Commit", rule="D-VAL-5")
 
     def _adopt(
-        self, commit: StagedCommit, *, own: bool, entry: api.Entry, receipt: api.Receipt
+        self,
+        commit: StagedCommit,
+        manifest: api.ManifestTBS,
+        *,
+        own: bool,
+        entry: api.Entry,
+        receipt: api.Receipt,
     ) -> Outcome:
         staged = commit.next
         correct = None
@@ -472,6 +506,14 @@ class Line:
             correct = api.Append(self.binding.log_id, bare, signature)
         pending = self.group.pending_commit
         sent = pending.welcomes if own and pending is not None else ()
+        old, new = self.group.tree, staged.epoch.tree
+        if own and pending is not None:
+            change = self.next_state(pending)
+        else:
+            change = self.shared.change(old, new, following.state_secret)
+        fits = (change.root_address, change.added) == (manifest.state_root, bundle.added)
+        self.shared.apply(change, old, new)
+        self._next_state = None
         self.group.adopt(commit)
         parent = self.state.epoch
         name = following.name(parent)
@@ -484,7 +526,7 @@ class Line:
         self.trail = Trail()
         self._keys = following
         self.binding = read_binding(self.group.context.extensions)
-        return Committed(commit, own, correct, sent)
+        return Committed(commit, own, correct, sent, fits)
 
 
 def _bundle_of(entry: api.Entry) -> api.Bundle:
@@ -521,6 +563,18 @@ class EpochExporter:
         """A secret of `length` bytes."""
         epoch = self.staged.epoch
         return exported_secret(epoch.suite, epoch.secrets.exporter_secret, label, context, length)
+
+
+def verify_opening(
+    binding: api.DeliveryBinding, keys: EpochKeys, parent: bytes, opening: api.Receipt
+) -> bytes:
+    """The name of the epoch that a receipt opened (D-INB-7); raises `VerificationError` where it is of other keys."""
+    name = keys.name(parent)
+    if opening.epoch != name or opening.number != 0:
+        msg = "the opening receipt is not that of the epoch that the group is in"
+        raise VerificationError(msg, rule="D-INB-7")
+    verify_receipt(Ed25519PublicKey.from_public_bytes(binding.receipt_key), opening)
+    return name
 
 
 def verify_receipt(key: Ed25519PublicKey, receipt: api.Receipt) -> None:

@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from coterie.client import events
+from coterie.client.chunks import WIDTH
 from coterie.client.content import (
     BINDING_EXTENSION,
     PROFILE_EXTENSION,
     GroupProfile,
 )
 from coterie.client.identity import inbox_of, read_key_package, seal_envelope
-from coterie.client.intents import COMMITS, ClaimedPackage, Intent, IntentKind, WelcomeParts
+from coterie.client.intents import (
+    COMMITS,
+    ClaimedPackage,
+    Intent,
+    IntentKind,
+    WelcomeParts,
+    WelcomeSlice,
+)
 from coterie.client.line import (
     Committed,
     Line,
 )
-from coterie.client.place import DROPPED, Place
+from coterie.client.place import DROPPED
 from coterie.client.rules import changed
+from coterie.client.supplying import Supplying
 from coterie.client.vault import Step
 from coterie.errors import RuleViolation, ServiceError, StateError
 from coterie.mls.extension import Extension
+from coterie.mls.framing import MLSMessage
 from coterie.mls.group import CommitOptions
 from coterie.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
 from coterie.mls.tree_math import LeafIndex
+from coterie.mls.welcome import Welcome
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
+MOST_ADDED = 8 << 20
+"""Bytes of key packages in one Commit; a service takes bundles of 32 MiB by default."""
 
-class Making(Place):
+
+class Making(Supplying):
     """Seals what is wanted, and sends the Welcomes of what was accepted."""
 
     async def _prepare(self, intent_id: int, intent: Intent) -> Intent:
@@ -40,6 +55,10 @@ class Making(Place):
             await self._add_again(intent.claimed)
             if not intent.claimed:
                 intent = await self._claim(intent_id, intent)
+            intent = self._share_out(intent_id, intent)
+        if intent.kind == IntentKind.READD:
+            # Who could not have the state before shall have it now (D-CHK-6).
+            await self._see_state_stored()
         line = self.line
         with self._tools.vault.step() as step:
             make = self._make_bundle if intent.kind in COMMITS else self._make_message
@@ -71,9 +90,10 @@ class Making(Place):
     async def _add_again(self, lost: Sequence[ClaimedPackage]) -> None:
         """Wants who stands in the tree with a package of which the Welcome is lost to be added once more (D-INB-11)."""
         client_id = self._tools.config.authenticator.client_id
+        leaves = {node: leaf for leaf, node in self.group.tree.members()} if lost else {}
         for claimed in lost:
             node = read_key_package(claimed.key_package).leaf_node
-            leaf = next((n for n, found in self.group.tree.members() if found == node), None)
+            leaf = leaves.get(node)
             if leaf is None:
                 continue  # Not added, gone, or it has committed since, so that it was invited.
             replaced = api.Replaced(leaf, api.sha256(node.encode())).encode()
@@ -84,6 +104,22 @@ class Making(Place):
                 if client_id(credential) == client_id(node.credential):
                     self.want(Intent(IntentKind.READD, replaced, (again,)))
                     break
+
+    def _share_out(self, intent_id: int, intent: Intent) -> Intent:
+        """Leaves to a further intent what is too much for one Commit; each must fit the service's limit (D-TRA-4)."""
+        size, count = 0, 0
+        for claimed in intent.claimed:
+            size += len(claimed.key_package)
+            if size > MOST_ADDED and count:
+                break
+            count += 1
+        if count == len(intent.claimed):
+            return intent
+        first = intent.replace(claimed=intent.claimed[:count])
+        with self._tools.vault.step() as step:
+            step.update_intent(intent_id, first)
+            step.add_intent(self.id, intent.replace(claimed=intent.claimed[count:]))
+        return first
 
     def _make_message(self, line: Line, intent: Intent) -> api.Append | None:
         if intent.kind == IntentKind.LEAVE:
@@ -98,7 +134,8 @@ class Making(Place):
             return None
         if line.group.pending_commit is not None:
             line.group.drop_pending()
-        options = CommitOptions(members_per_welcome=1, external_pub=False)
+        # One Welcome, which is cut up for its envelopes; a large tree travels in chunks (D-CHK-1).
+        options = CommitOptions(largest_tree_inside=WIDTH, external_pub=False)
         pending = line.group.commit(
             proposals,
             now=self._tools.clock(),
@@ -180,23 +217,31 @@ class Making(Place):
         return Proposal.of(GroupContextExtensions((*kept, profile_extension)))
 
     def _plan_welcomes(self, step: Step, line: Line, intent: Intent, outcome: Committed) -> None:
-        """The own Commit was accepted: its Welcomes become intents of their own (D-INB-6)."""
-        if intent.sealed is None:
-            return
+        """The own Commit was accepted: what each new member gets is noted (D-INB-6).
+
+        The GroupInfo, which is the same for all, is kept once; of what differs one slice for each.
+        """
         by_reference = {
             read_key_package(claimed.key_package).reference(): claimed for claimed in intent.claimed
         }
-        for welcome in outcome.welcomes:
-            claimed = by_reference[welcome.body.secrets[0].new_member]  # type: ignore[union-attr]
+        for message in outcome.welcomes:
+            welcome = message.body
+            if not isinstance(welcome, Welcome):
+                continue
             parts = WelcomeParts(
-                claimed,
-                welcome.encode(),
+                len(welcome.secrets),
+                welcome.cipher_suite,
+                welcome.encrypted_group_info,
                 line.state.parent,
                 bytes(line.keys.read_token),
-                intent.sealed,
+                line.shared.root,
+                intent.sealed if intent.opened is None else None,
                 intent.opened,
             )
-            step.add_intent(self.id, Intent(IntentKind.WELCOME, parts.encode()))
+            number = step.add_intent(self.id, Intent(IntentKind.WELCOME, parts.encode()))
+            for place, each in enumerate(welcome.secrets):
+                piece = WelcomeSlice(by_reference[each.new_member], each)
+                step.add_welcome(self.id, number, place, piece)
 
     async def _opening(self, parts: WelcomeParts) -> api.Receipt:
         """The opening receipt of the epoch that an own Commit began.
@@ -205,42 +250,80 @@ class Making(Place):
         """
         if parts.opened is not None:
             return parts.opened
+        if parts.bundle is None:
+            msg = "nothing is known of the bundle that a Welcome belongs to"
+            raise StateError(msg)
         appended = await self._tools.delivery.append(parts.bundle)
         if appended.opened is None:
             msg = "the service did not say which epoch the Commit opened"
             raise ServiceError(msg, retry_after=5)
         return appended.opened
 
-    async def _post_welcome(self, intent_id: int, intent: Intent) -> None:
+    async def _post_welcomes(self, intent_id: int, intent: Intent) -> bool:
+        """Posts some of the slices that wait, each after a delay of its own; whether there are more.
+
+        The intent goes with the last one.
+        """
         parts = WelcomeParts.decode(intent.argument)
-        try:
-            opening = await self._opening(parts)
-        except Refused as refused:
-            if refused.code not in DROPPED:
-                raise
-            await self._add_again([parts.claimed])
+        waiting = self._tools.vault.welcomes(self.id, intent_id, parts.count)
+        if waiting and parts.opened is None:
+            try:
+                parts = parts.replace(opened=await self._opening(parts), bundle=None)
+            except Refused as refused:
+                if refused.code not in DROPPED:
+                    raise
+                await self._add_again([piece.claimed for _, piece in waiting])
+                self._drop_slices(intent_id, [number for number, _ in waiting])
+                return True
             with self._tools.vault.step() as step:
-                step.remove_intent(intent_id)
-            return
+                step.update_intent(intent_id, intent.replace(argument=parts.encode()))
+        posts = (self._post_welcome(intent_id, n, parts, piece) for n, piece in waiting)
+        for result in await asyncio.gather(*posts, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        if self._tools.vault.welcomes(self.id, intent_id, parts.count):
+            return True
+        with self._tools.vault.step() as step:
+            step.remove_welcomes(self.id, intent_id)
+            step.remove_intent(intent_id)
+        return False
+
+    def _drop_slices(self, intent_id: int, numbers: Iterable[int]) -> None:
+        with self._tools.vault.step() as step:
+            for number in numbers:
+                step.remove_welcome(self.id, intent_id, number)
+
+    async def _post_welcome(
+        self, intent_id: int, number: int, parts: WelcomeParts, piece: WelcomeSlice
+    ) -> None:
+        if parts.opened is None:
+            msg = "a Welcome is posted before its epoch is known to be open"
+            raise StateError(msg)
+        welcome = Welcome(parts.cipher_suite, (piece.secrets,), parts.encrypted_group_info)
+        binding = self.line.binding
         content = api.WelcomeContent(
-            self.line.binding.service,
-            self.line.binding.log_id,
+            binding.service,
+            binding.log_id,
             parts.parent,
             parts.read_token,
-            opening,
-            None,
-            parts.welcome,
+            parts.opened,
+            parts.state,
+            MLSMessage.of(welcome).encode(),
         )
+        claimed = piece.claimed
         envelope = seal_envelope(
-            read_key_package(parts.claimed.key_package),
-            parts.claimed.ticket,
+            read_key_package(claimed.key_package),
+            claimed.ticket,
             api.EnvelopeContent(api.EnvelopeKind.WELCOME, content),
         )
         await asyncio.sleep(random.uniform(0, self._tools.welcome_delay))  # noqa: S311
         try:
             await self._tools.inboxes.post_envelope(envelope)
         except Refused as refused:
-            if refused.code != api.ErrorCode.TICKET_USED:
+            if refused.retry_after is not None:
                 raise
+            if refused.code != api.ErrorCode.TICKET_USED:
+                what = f"an invitation could not be delivered: {refused}"
+                self._tools.emit(events.Problem(self.id, what))
         with self._tools.vault.step() as step:
-            step.remove_intent(intent_id)
+            step.remove_welcome(self.id, intent_id, number)

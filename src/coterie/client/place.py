@@ -65,7 +65,11 @@ class Tools:
 
     def count(self, what: str) -> None:
         """Counts an occurrence, for `status` and tests."""
-        self.counters[what] = self.counters.get(what, 0) + 1
+        self.count_many(what, 1)
+
+    def count_many(self, what: str, times: int) -> None:
+        """Counts occurrences."""
+        self.counters[what] = self.counters.get(what, 0) + times
 
 
 class Place:

@@ -26,6 +26,7 @@ from coterie.client.making import Making
 from coterie.client.place import DROPPED, no_answer
 from coterie.client.rules import rules_of
 from coterie.client.scheduling import own_turn_to_fill
+from coterie.client.supplying import DOUBT_WAIT
 from coterie.client.trail import Passed
 from coterie.client.vault import Step
 from coterie.errors import CoterieError, ServiceError, VerificationError
@@ -314,12 +315,25 @@ class Reading(Making):
                 step.update_intent(intent_id, intent.waiting())
         if outcome.correct is not None:
             step.add_intent(self.id, Intent(IntentKind.CORRECT, b"", sealed=outcome.correct))
+        doubts = self._doubt_state(step, commit, fits=outcome.state_fits)
         if commit.removes_self:
             return [events.RemovedFromGroup(self.id, self._name_of(commit))]
         step.add_box(self.id, line.state.epoch, bytes(line.keys.box_seed), line.group.epoch)
         name = read_profile(self.group.context.extensions).name.decode(errors="replace")
         step.set_name(self.id, name)
-        return self._tell(commit)
+        return [*self._tell(commit), *doubts]
+
+    def _doubt_state(self, step: Step, commit: StagedCommit, *, fits: bool) -> list[events.Event]:
+        """The committer named other chunks than follow from its Commit: some member supplies them soon (D-CHK-10)."""
+        if fits:
+            return []
+        self._tools.count("bundles with other chunks")
+        wait = random.randint(0, DOUBT_WAIT)  # noqa: S311 - a time, not a secret
+        step.set_state_due(self.id, self._tools.clock() + wait)
+        what = (
+            f"the group's state was not stored as it is, with a Commit of {self._name_of(commit)}"
+        )
+        return [events.Problem(self.id, what, "members who see this repair it")]
 
     def _name_of(self, commit: StagedCommit) -> str:
         return self._tools.identity.user_of_credential(commit.committer.credential)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
+from coterie.client.chunks import SharedState
 from coterie.client.content import Content
 from coterie.client.identity import Identity, Package, StoredIdentity
-from coterie.client.intents import Intent
+from coterie.client.intents import Intent, Invitation, WelcomeSlice
 from coterie.client.line import Line, LineState
 from coterie.client.notes import StepNotes, VaultNotes
 from coterie.client.trail import PASSED, Passed, Trail
@@ -39,6 +40,9 @@ _REVOCATIONS = b"revocations"
 _RENEWAL = b"renewal/"
 _READ = b"read/"
 _READING = b"reading/"
+_STATE_DUE = b"state-due/"
+_STATE_RENEWED = b"state-renewed/"
+_INVITATIONS = "invitations"
 
 
 class StoredConversation(Struct):
@@ -62,6 +66,18 @@ def _passed_space(conversation: str) -> str:
 
 def _trail_space(conversation: str) -> str:
     return f"receipts/{conversation}"
+
+
+def _state_space(conversation: str) -> str:
+    return f"state/{conversation}"
+
+
+def _chunk_space(conversation: str) -> str:
+    return f"chunks/{conversation}"
+
+
+def _welcome_space(conversation: str, intent_id: int) -> str:
+    return f"welcomes/{conversation}/{intent_id}"
 
 
 class Step(StepNotes):
@@ -110,6 +126,12 @@ class Step(StepNotes):
     def save_line(self, conversation: str, line: Line) -> None:
         """The group's changes and the place in the log."""
         self.save_group(conversation, line.group)
+        space = _state_space(conversation)
+        for key, value in line.shared.take_changes().items():
+            if value is None:
+                self._tx.delete(space, key)
+            else:
+                self._tx.put(space, key, value)
         self._tx.put(_LINES, conversation.encode(), line.state.encode())
         self._save_trail(_trail_space(conversation), line.trail)
 
@@ -143,6 +165,7 @@ class Step(StepNotes):
         """Deletes what is left of an earlier membership, before the group is entered anew."""
         self._tx.delete_space(_group_space(conversation))
         self._tx.delete_space(_passed_space(conversation))
+        self._tx.delete_space(_state_space(conversation))
         for intent_id, intent in self.intents(conversation):
             self._tx.update_intent(intent_id, payload=intent.waiting().encode())
 
@@ -189,7 +212,9 @@ class Step(StepNotes):
         self._tx.delete(_LINES, conversation.encode())
         self._tx.delete_space(_trail_space(conversation))
         self._tx.delete_space(_passed_space(conversation))
+        self._tx.delete_space(_state_space(conversation))
         for intent_id, _ in self.intents(conversation):
+            self.remove_welcomes(conversation, intent_id)
             self._tx.remove_intent(intent_id)
         self.forget_joins(conversation)
         self.set_status(conversation, "left", why)
@@ -226,6 +251,50 @@ class Step(StepNotes):
     def intents(self, conversation: str) -> list[tuple[int, Intent]]:
         """What is wanted, in order."""
         return _intents(self._tx, conversation)
+
+    # -- Welcomes on their way
+
+    def add_welcome(
+        self, conversation: str, intent_id: int, number: int, piece: WelcomeSlice
+    ) -> None:
+        """Keeps what one new member gets, until it is posted."""
+        space = _welcome_space(conversation, intent_id)
+        self._tx.put(space, number.to_bytes(4), piece.encode())
+
+    def remove_welcome(self, conversation: str, intent_id: int, number: int) -> None:
+        """It was posted."""
+        self._tx.delete(_welcome_space(conversation, intent_id), number.to_bytes(4))
+
+    def remove_welcomes(self, conversation: str, intent_id: int) -> None:
+        """Those of one Commit that are left."""
+        self._tx.delete_space(_welcome_space(conversation, intent_id))
+
+    # -- the group's state in chunks
+
+    def set_state_due(self, conversation: str, at: int) -> None:
+        """When the chunks of the group's state are to be renewed (D-CHK-9)."""
+        self._tx.put(_CLIENT, _STATE_DUE + conversation.encode(), b"%d" % at, secret=False)
+
+    def set_state_renewed(self, conversation: str, at: int) -> None:
+        """When this device last saw all of them stored."""
+        self._tx.put(_CLIENT, _STATE_RENEWED + conversation.encode(), b"%d" % at, secret=False)
+
+    def save_invitation(self, join: Invitation) -> None:
+        """Keeps an invitation whose state is still to be downloaded."""
+        self._tx.put(_INVITATIONS, join.conversation, join.encode())
+
+    def add_chunk(self, conversation: str, address: bytes, data: bytes) -> None:
+        """Keeps a downloaded chunk until the group is entered; it is sealed as it is."""
+        self._tx.put(_chunk_space(conversation), address, data, secret=False)
+
+    def remove_chunk(self, conversation: str, address: bytes) -> None:
+        """Gives up a chunk that the disk has not kept."""
+        self._tx.delete(_chunk_space(conversation), address)
+
+    def remove_invitation(self, conversation: str) -> None:
+        """The group was entered, or cannot be: nothing of the download is left."""
+        self._tx.delete(_INVITATIONS, conversation.encode())
+        self._tx.delete_space(_chunk_space(conversation))
 
     # -- history
 
@@ -376,6 +445,45 @@ class Vault(VaultNotes):
         """When the lifetime of the newest key package begins with which a client was seen added; 0 where none was."""
         return _added_with(self._view, conversation, client)
 
+    def welcomes(
+        self, conversation: str, intent_id: int, count: int
+    ) -> list[tuple[int, WelcomeSlice]]:
+        """Some of the `count` slices that new members are still to get, up to 256; none where all were posted."""
+        space = _welcome_space(conversation, intent_id)
+        for page in range((count + 255) >> 8):
+            found = self._view.scan(space, page.to_bytes(3))
+            slices = [(int.from_bytes(k), WelcomeSlice.decode(v)) for k, v in found]
+            if slices:
+                return slices
+        return []
+
+    def state_due(self, conversation: str) -> int | None:
+        """When the chunks of the group's state are to be renewed."""
+        value = self._view.get(_CLIENT, _STATE_DUE + conversation.encode())
+        return None if value is None else int(value)
+
+    def state_renewed(self, conversation: str) -> int:
+        """When this device last saw all chunks stored; 0 where it did not."""
+        return int(self._view.get(_CLIENT, _STATE_RENEWED + conversation.encode()) or 0)
+
+    def invitations(self) -> list[Invitation]:
+        """Invitations whose state is still to be downloaded."""
+        return [Invitation.decode(value) for _, value in self._view.scan(_INVITATIONS)]
+
+    def chunk(self, conversation: str, address: bytes) -> bytes | None:
+        """A chunk that was downloaded."""
+        return self._view.get(_chunk_space(conversation), address)
+
+    def chunks_missing(self, conversation: str, addresses: list[bytes]) -> list[bytes]:
+        """Those of the chunks that were not downloaded yet."""
+        reader = self.profile.reader(_chunk_space(conversation))
+        return [address for address in addresses if reader.get(address) is None]
+
+    def package(self, identity: Identity, reference: bytes) -> Package | None:
+        """A key package with its private keys."""
+        value = self._view.get(_PACKAGES, reference)
+        return None if value is None else identity.load_package(value)
+
     def requested_at(self, conversation: str) -> int | None:
         """When this device asked to be added again, None where it did not."""
         value = self._view.get(_CLIENT, _REQUESTED + conversation.encode())
@@ -400,10 +508,12 @@ class Vault(VaultNotes):
 
     def load_line(self, conversation: str, config: Config) -> Line:
         """Group and place in the log; `StateError` where the device is not in the group."""
-        state = self._view.get(_LINES, conversation.encode())
-        if state is None:
+        stored = self._view.get(_LINES, conversation.encode())
+        if stored is None:
             why = self.conversation(conversation).why.decode()
             msg = why or "this device is not in the group yet"
             raise StateError(msg)
         trail = Trail(self.profile.reader(_trail_space(conversation)).get)
-        return Line(self.load_group(conversation, config), LineState.decode(state), trail)
+        shared = SharedState(self.profile.reader(_state_space(conversation)))
+        group = self.load_group(conversation, config)
+        return Line(group, LineState.decode(stored), trail, shared)

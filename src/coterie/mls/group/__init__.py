@@ -15,6 +15,7 @@ from coterie.mls.group.results import (
     SecretHeld,
     StagedCommit,
 )
+from coterie.mls.group.welcoming import OpenedWelcome
 from coterie.mls.public_group import Member, ProposalReceived
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Group",
     "Limits",
     "Member",
+    "OpenedWelcome",
     "OwnMessage",
     "PendingCommit",
     "ProposalReceived",

@@ -91,6 +91,8 @@ class CommitOptions:
     """Whether proposals that were received are committed as well."""
     tree_inside: bool = True
     """Whether Welcomes and GroupInfo carry the ratchet tree."""
+    largest_tree_inside: int | None = None
+    """The most leaves, blank ones included, that a tree may have to be carried; None for no limit."""
     members_per_welcome: int = 0
     """How many new members share one Welcome; 0 for one Welcome for all."""
     group_info: bool = False
@@ -98,3 +100,8 @@ class CommitOptions:
     external_pub: bool = True
     """Whether the GroupInfo allows external Commits."""
     authenticated_data: bytes = b""
+
+    def carries(self, leaf_count: int) -> bool:
+        """Whether a tree with room for so many leaves is carried."""
+        largest = self.largest_tree_inside
+        return self.tree_inside and (largest is None or leaf_count <= largest)

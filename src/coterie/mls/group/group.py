@@ -54,6 +54,7 @@ from coterie.mls.group.saving import Saver, load_parts
 from coterie.mls.group.sending import send
 from coterie.mls.group.successor import Succession, check_continuing, check_members
 from coterie.mls.group.welcoming import (
+    OpenedWelcome,
     group_info,
     open_welcome,
     read_welcome,
@@ -145,13 +146,30 @@ class Group(Membership):
         that this client has already or that continues one that is not given. Delete the key package's private keys
         once the group is stored.
         """
+        opened = cls.open_welcome(welcome, bundle, config, groups=groups, continues=continues)
+        entered = enter_by_welcome(opened, bundle, tree, config)
+        check_continuing(opened, entered.staged.epoch, continues, config.authenticator)
+        return cls._enter(entered, config)
+
+    @classmethod
+    def open_welcome(
+        cls,
+        welcome: MLSMessage | Welcome,
+        bundle: KeyPackageBundle,
+        config: Config,
+        *,
+        groups: frozenset[bytes] = frozenset(),
+        continues: Group | None = None,
+    ) -> OpenedWelcome:
+        """What a Welcome says, before the tree is there: nothing of it is verified, `join` does that.
+
+        Raises `DecodeError`, `RuleViolation`, `VerificationError`, `DecryptionError` or `StateError`, as `join` does.
+        """
         suite = suite_of(bundle.key_package.cipher_suite)
         old = [] if continues is None else [(continues.group_id, continues.resumption_psk)]
         opened = open_welcome(read_welcome(welcome), bundle, suite, finder(config.psk, old))
         check_group_id(opened.info.group_context.group_id, groups)
-        entered = enter_by_welcome(opened, bundle, tree, config)
-        check_continuing(opened, entered.staged.epoch, continues, config.authenticator)
-        return cls._enter(entered, config)
+        return opened
 
     @classmethod
     def join_external(  # noqa: PLR0913 - what a new member says of itself, by name
@@ -375,7 +393,7 @@ class Group(Membership):
             made = group_info(
                 created.begun.epoch,
                 self._config,
-                tree=options.tree_inside,
+                tree=options.carries(created.staged.tree.leaf_count),
                 external_pub=options.external_pub,
             )
             info = MLSMessage.of(made)

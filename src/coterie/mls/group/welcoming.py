@@ -15,7 +15,7 @@ from coterie.mls.group.epoch import Epoch
 from coterie.mls.group.psks import CONTINUING, PskFinder
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.key_package import KeyPackageBundle
-from coterie.mls.key_schedule import Joiner, psk_secret
+from coterie.mls.key_schedule import Joiner, exported_secret, psk_secret
 from coterie.mls.ratchet_tree import HPKECiphertext
 from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
@@ -91,6 +91,11 @@ class OpenedWelcome:
     joiner: Joiner
     path_secret: Secret | None
     psks: tuple[PreSharedKeyID, ...]
+
+    def export_secret(self, label: str, context: bytes, length: int) -> Secret:
+        """What the epoch exports that it leads to (§8.5), to get the tree with; the group is not verified yet."""
+        secrets, _ = self.joiner.epoch(self.info.group_context)
+        return exported_secret(self.suite, secrets.exporter_secret, label, context, length)
 
     def continuing(self) -> PreSharedKeyID | None:
         """The resumption key that links the group to the one that it continues, if it does (§11.2, §11.3)."""

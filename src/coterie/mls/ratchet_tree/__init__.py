@@ -22,6 +22,7 @@ from coterie.mls.ratchet_tree.tree import (
     ciphertext_position,
     collector_paused,
     count_below,
+    encode_nodes,
 )
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "ciphertext_position",
     "collector_paused",
     "count_below",
+    "encode_nodes",
     "verify_parent_hashes",
     "verify_structure",
 ]

@@ -352,6 +352,13 @@ def _write(tree: Subtree, parts: list[bytes], last: int) -> None:
         _write(tree.right, parts, last)
 
 
+def encode_nodes(tree: Subtree) -> bytes:
+    """`optional<Node> nodes<V>` of one subtree, in the order of the array, blanks at its end kept."""
+    parts: list[bytes] = []
+    _write(tree, parts, 2 * (tree.start + tree.size))
+    return encode_opaque(b"".join(parts))
+
+
 def _compare(old: Subtree, new: Subtree) -> tuple[Nodes, Nodes]:
     """The stored nodes that only the one and only the other tree has."""
     if old.level != new.level:

@@ -116,7 +116,9 @@ class LinkHolder(RemovedMember):
         super().__init__(world, label)
         nothing = keys.box_token
         self.keys = {
-            epoch: EpochKeys(keys.log_id, nothing, nothing, nothing, nothing, keys.box_token)
+            epoch: EpochKeys(
+                keys.log_id, nothing, nothing, nothing, nothing, keys.box_token, nothing
+            )
         }
         self.attacks = (self.fills_boxes, self.reads_on, self.writes_with_old_keys)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -398,10 +398,28 @@ class World:
 
 
 class Waiting:
-    """`asyncio` where time does not pass by itself."""
+    """`asyncio` where time does not pass by itself, and where nothing is done but in turn."""
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever asyncio has
-        return _sleep if name == "sleep" else getattr(asyncio, name)
+        return {"sleep": _sleep, "gather": _in_turn}.get(name) or getattr(asyncio, name)
+
+
+async def _in_turn(*waiting: Coroutine[Any, Any, Any], return_exceptions: bool) -> list[Any]:
+    """`asyncio.gather` without an event loop: one after the other."""
+    results: list[Any] = []
+    left = list(waiting)
+    try:
+        while left:
+            try:
+                results.append(await left.pop(0))
+            except Exception as error:
+                if not return_exceptions:
+                    raise
+                results.append(error)
+    finally:
+        for each in left:
+            each.close()
+    return results
 
 
 async def _sleep(seconds: float) -> None:

@@ -1,0 +1,361 @@
+"""Entering groups by Welcomes (docs/delivery-protocol.md, D-INB-7, D-CHK-5, D-CHK-6).
+
+A small group's tree stands in the Welcome. That of a larger one is downloaded: the invitation is stored first, what
+arrives is kept, and whatever cuts the download, it goes on where it was. The group is entered in one step, when all is
+there and fits the tree hash; before that nothing of it can be seen or used. What cannot be had, or is not the group's
+state, makes this device ask a member to be added again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from coterie.client import events
+from coterie.client.box import request_to_return, sealed_request
+from coterie.client.chunks import Place, SharedState, assemble, read_parent, root_place_of
+from coterie.client.content import read_binding, read_profile
+from coterie.client.conversation import Conversation
+from coterie.client.epoch_keys import EpochKeys
+from coterie.client.identity import Package
+from coterie.client.intents import Invitation
+from coterie.client.line import Line, verify_opening
+from coterie.client.place import DROPPED, Tools
+from coterie.client.returning import ASK_AGAIN
+from coterie.client.vault import StoredConversation
+from coterie.errors import (
+    CoterieError,
+    DecodeError,
+    DecryptionError,
+    RuleViolation,
+    ServiceError,
+    StateError,
+    VerificationError,
+)
+from coterie.mls.framing import MLSMessage
+from coterie.mls.group import Group, OpenedWelcome
+from coterie.transport import api
+from coterie.transport.refusal import Refused
+
+PATIENCE = 600
+"""For how many seconds chunks that the service has not are only asked for again."""
+_AT_ONCE = 4
+"""Requests under way at a time."""
+_BATCH = 128
+"""Chunks asked for in one request."""
+_UNKNOWN = 0xFFFFFFFF
+
+
+class Absent(ServiceError):
+    """Chunks that the service has not, or gives others for; they are asked for again."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Prospect:
+    """A group that this device was added to and is not in: what its Welcome says, of which nothing is verified."""
+
+    opened: OpenedWelcome
+    binding: api.DeliveryBinding
+    keys: EpochKeys
+    epoch: bytes
+    root: Place
+
+    @property
+    def conversation(self) -> str:
+        """The conversation's id."""
+        return self.opened.info.group_context.group_id.hex()
+
+    @property
+    def name(self) -> str:
+        """What the group is called."""
+        profile = read_profile(self.opened.info.group_context.extensions)
+        return profile.name.decode(errors="replace")
+
+
+class Joins:
+    """The invitations of one device."""
+
+    def __init__(self, tools: Tools, conversations: dict[str, Conversation]) -> None:
+        self._tools = tools
+        self._conversations = conversations
+
+    # -- an invitation arrives
+
+    def take(self, package: Package, welcome: api.WelcomeContent, number: int) -> None:
+        """Enters the group at once, or notes what is to be downloaded; `number` is the envelope's.
+
+        Raises an error of `coterie.errors` where the invitation is not valid.
+        """
+        if welcome.state is None:
+            self._enter(package, welcome, None, None, number=number)
+            return
+        prospect = self._open(package, welcome, welcome.state)
+        join = Invitation(
+            prospect.conversation.encode(), package.reference, welcome, self._tools.clock()
+        )
+        with self._tools.vault.step() as step:
+            for other in self._tools.vault.invitations():
+                if other.conversation == join.conversation and other.package != join.package:
+                    # A later invitation to the same group; what was downloaded serves it, too.
+                    step.remove_package(other.package)
+            step.save_invitation(join)
+            step.set_inbox_cursor(number + 1)
+
+    def _taken(self) -> frozenset[bytes]:
+        """The ids of the groups that this device is in."""
+        vault = self._tools.vault
+        return frozenset(
+            bytes.fromhex(name)
+            for name in vault.conversations()
+            if vault.status(name) in {"active", "creating"}
+        )
+
+    def _open(self, package: Package, welcome: api.WelcomeContent, state: api.ChunkRef) -> Prospect:
+        """All that can be checked before anything is downloaded (D-INB-7)."""
+        opened = Group.open_welcome(
+            MLSMessage.read(welcome.welcome),
+            package.bundle,
+            self._tools.config,
+            groups=self._taken(),
+        )
+        binding = read_binding(opened.info.group_context.extensions)
+        _check_log(binding, welcome)
+        keys = EpochKeys.derive(opened.export_secret, binding.log_id)
+        epoch = verify_opening(binding, keys, welcome.parent, welcome.opening)
+        root = root_place_of(state, keys.state_secret)
+        if root is None:
+            msg = "the invitation refers to the state of another epoch"
+            raise VerificationError(msg, rule="D-INB-7")
+        return Prospect(opened, binding, keys, epoch, root)
+
+    # -- the state is downloaded
+
+    async def carry_on(self) -> ServiceError | None:
+        """Goes on with every download; the error of one that was cut, which is tried again later."""
+        failed = None
+        for join in self._tools.vault.invitations():
+            try:
+                await self._carry_on(join)
+            except ServiceError as error:
+                failed = error
+        return failed
+
+    async def _carry_on(self, join: Invitation) -> None:
+        tools, state = self._tools, join.welcome.state
+        package = tools.vault.package(tools.identity, join.package)
+        try:
+            if package is None or state is None:
+                msg = "its key package is not held any more"
+                raise StateError(msg)
+            prospect = self._open(package, join.welcome, state)
+        except CoterieError as error:
+            self._give_up(join, f"an invitation is not valid any more: {error}")
+            return
+        try:
+            if not join.hopeless:
+                await self._download(join, package, prospect, state)
+                return
+        except Refused as refused:
+            if refused.code not in DROPPED:
+                raise
+            self._give_up(join, f"the invitation to {prospect.name!r} is too old: {refused}")
+            return
+        except Absent as error:
+            if not await self._ask(join, prospect):
+                raise
+            what = f"the state of {prospect.name!r} cannot be had: {error}"
+            tools.emit(events.Problem("", what, "a member is asked to add this device again"))
+            return
+        except (RuleViolation, VerificationError, DecodeError, DecryptionError) as error:
+            join = join.replace(hopeless=1)
+            with tools.vault.step() as step:
+                step.remove_invitation(prospect.conversation)
+                step.save_invitation(join)
+            what = f"what was downloaded is not the state of {prospect.name!r}: {error}"
+            tools.emit(events.Problem("", what, "a member is asked to add this device again"))
+        await self._ask(join, prospect)
+
+    def _give_up(self, join: Invitation, why: str) -> None:
+        with self._tools.vault.step() as step:
+            step.remove_invitation(join.conversation.decode())
+        self._tools.emit(events.Problem("", why, "ask to be added again"))
+
+    async def _download(
+        self, join: Invitation, package: Package, prospect: Prospect, state: api.ChunkRef
+    ) -> None:
+        """Downloads the chunks level by level, and enters the group."""
+        parents: dict[Place, api.ChunkContent] = {}
+        level = {prospect.root: state}
+        known = 0
+        while level:
+            known += len(level)
+            await self._fetch(prospect, [ref.address for ref in level.values()], known)
+            below: dict[Place, api.ChunkRef] = {}
+            for place, ref in level.items():
+                if place.level:
+                    data = self._kept(prospect, ref)
+                    content = read_parent(place, data, ref, root=place == prospect.root)
+                    parents[place] = content
+                    children = enumerate(content.children)
+                    below |= {place.child(n): child for n, child in children if child is not None}
+            level = below
+        tree = assemble(prospect.root, parents, lambda ref: self._kept(prospect, ref))
+        references = {place: content.children for place, content in parents.items()}
+        shared = SharedState.gathered(state, references)
+        self._enter(package, join.welcome, tree, shared)
+
+    def _kept(self, prospect: Prospect, ref: api.ChunkRef) -> bytes:
+        """A chunk that was downloaded; raises `Absent` where the disk has it no more as it was."""
+        data = self._tools.vault.chunk(prospect.conversation, ref.address)
+        if data is None or api.sha256(data) != ref.address:
+            with self._tools.vault.step() as step:
+                step.remove_chunk(prospect.conversation, ref.address)
+            msg = "a chunk that was downloaded is damaged; it is fetched again"
+            raise Absent(msg, rule="D-CHK-5", retry_after=0)
+        return data
+
+    async def _fetch(self, prospect: Prospect, addresses: list[bytes], known: int) -> None:
+        """Has the chunks with these addresses; what is there is not asked for. Raises `Absent`."""
+        vault = self._tools.vault
+        missing = vault.chunks_missing(prospect.conversation, addresses)
+        tasks = asyncio.Semaphore(_AT_ONCE)
+        done = known - len(missing)
+
+        async def fetch(batch: list[bytes]) -> int:
+            nonlocal done
+            absent = 0
+            async with tasks:
+                while batch:
+                    result = await self._ask_for(prospect, batch)
+                    taken = {
+                        address: chunk.data
+                        for address, chunk in zip(batch, result.chunks, strict=False)
+                        if chunk is not None and chunk.address() == address
+                    }
+                    absent += len(result.chunks) - len(taken)
+                    with vault.step() as step:
+                        for address, data in taken.items():
+                            step.add_chunk(prospect.conversation, address, data)
+                    batch = batch[len(result.chunks) :]
+                    done += len(taken)
+                    told = events.Joining(prospect.conversation, prospect.name, done, known)
+                    self._tools.emit(told)
+            return absent
+
+        batches = [missing[n : n + _BATCH] for n in range(0, len(missing), _BATCH)]
+        results = await asyncio.gather(*map(fetch, batches), return_exceptions=True)
+        _raise_first(results)
+        absent = sum(result for result in results if isinstance(result, int))
+        if absent:
+            self._tools.count_many("chunks that the service has not", absent)
+            msg = f"the service has not, or gives others for, {absent} chunks of the group's state"
+            raise Absent(msg, rule="D-CHK-6", retry_after=60)
+
+    async def _ask_for(self, prospect: Prospect, batch: list[bytes]) -> api.Chunks:
+        result = await self._tools.delivery.fetch_chunks(
+            api.FetchChunks(
+                prospect.binding.log_id,
+                prospect.epoch,
+                bytes(prospect.keys.read_token),
+                tuple(batch),
+            )
+        )
+        if not 0 < len(result.chunks) <= len(batch):
+            msg = "the service answers other chunks than it was asked for"
+            raise ServiceError(msg, rule="D-CHK-5", retry_after=60)
+        return result
+
+    # -- the group is entered
+
+    def _enter(
+        self,
+        package: Package,
+        welcome: api.WelcomeContent,
+        tree: bytes | None,
+        shared: SharedState | None,
+        *,
+        number: int | None = None,
+    ) -> None:
+        """Joins, in one step; raises where the group is not what the Welcome says."""
+        tools = self._tools
+        message = MLSMessage.read(welcome.welcome)
+        group = Group.join(message, package.bundle, tools.config, tree=tree, groups=self._taken())
+        line = Line.opened(group, welcome.parent, welcome.opening, shared)
+        _check_log(line.binding, welcome)
+        conversation = group.group_id.hex()
+        handle = self._conversations.get(conversation) or Conversation(tools, conversation)
+        name = read_profile(group.context.extensions).name
+        inviter = group.member(_inviter(group))
+        with tools.vault.step() as step:
+            step.begin_again(conversation)
+            step.begin(conversation, StoredConversation(name, b"active", b"", tools.clock()))
+            step.set_status(conversation, "active")
+            step.save_line(conversation, line)
+            step.add_box(conversation, line.state.epoch, bytes(line.keys.box_seed), group.epoch)
+            step.forget_ask(bytes(line.binding.log_id))
+            step.remove_invitation(conversation)
+            if not package.last_resort:
+                step.remove_package(package.reference)
+            if number is not None:
+                step.set_inbox_cursor(number + 1)
+        handle.enter(line)
+        self._conversations[conversation] = handle
+        by = tools.identity.user_of_credential(inviter.credential)
+        tools.emit(events.Joined(conversation, name.decode(errors="replace"), by))
+
+    # -- somebody else must add this device again
+
+    async def _ask(self, join: Invitation, prospect: Prospect) -> bool:
+        """Asks in the box of the epoch to be added again, once a day; whether it did now (D-BOX-8)."""
+        tools, identity = self._tools, self._tools.identity
+        now = tools.clock()
+        if not join.hopeless and now - join.received_at < PATIENCE:
+            return False
+        if join.asked_at and now - join.asked_at < ASK_AGAIN:
+            return False
+        package = identity.new_package(now)
+        ticket = secrets.token_bytes(32)
+        with tools.vault.step() as step:
+            step.add_package(package)
+        stored = identity.stored
+        await tools.inboxes.mint_tickets(
+            api.MintTickets(stored.inbox_id, bytes(stored.inbox_token), (api.sha256(ticket),))
+        )
+        old = tools.vault.package(identity, join.package)
+        if old is None:
+            return False
+        # Where the leaf is, only the tree would say.
+        node = old.bundle.key_package.leaf_node
+        log_id = prospect.binding.log_id
+        content = request_to_return(log_id, package, ticket, _UNKNOWN, node, now=now)
+        suite = prospect.opened.suite
+        try:
+            request = sealed_request(suite, prospect.keys, prospect.epoch, content)
+            await tools.delivery.post_request(request)
+        except Refused as refused:
+            if refused.code not in DROPPED:
+                raise
+            self._give_up(join, f"the invitation to {prospect.name!r} is too old: {refused}")
+            return True
+        with tools.vault.step() as step:
+            step.save_invitation(join.replace(asked_at=now))
+        return True
+
+
+def _check_log(binding: api.DeliveryBinding, welcome: api.WelcomeContent) -> None:
+    if binding.log_id != welcome.log_id:
+        msg = "the invitation names another log than the group's"
+        raise StateError(msg, rule="D-INB-7")
+
+
+def _raise_first(results: Iterable[object]) -> None:
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _inviter(group: Group) -> int:
+    """Some administrator's leaf, to name who the group is with; the own leaf where there is none."""
+    return next((int(m.leaf) for m in group.members() if m.leaf != group.own_leaf), group.own_leaf)
