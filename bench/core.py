@@ -126,7 +126,7 @@ def commits(shape: Shape, kind: str, rounds: int, prices: Prices) -> Iterable[Ro
         yield _row(name, kind, shape.n, clock, prices.floor(calls), length)
     yield _row("save", kind, shape.n, clock, 0, int(statistics.median(written)))
     store = MemoryStore()
-    store.apply(_whole(far))
+    store.apply(whole(far))
     entries = store.entries()
     for _ in range(rounds):
         clock.run("load", lambda: _ready(Group.load(entries, store, shape.config)))
@@ -148,7 +148,7 @@ def _ready(group: Group) -> Member:
     return group.member(0)
 
 
-def _whole(group: Group) -> Delta:
+def whole(group: Group) -> Delta:
     """Everything of a group, as if it had never been saved."""
     fresh = Group(group._epoch, group._keys._present.secret_tree, group._index, group._config)  # noqa: SLF001
     fresh._index._changed.update(group._index._counts)  # noqa: SLF001 - what a first save would write

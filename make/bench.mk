@@ -3,18 +3,27 @@
 SIDE_BY_SIDE ?= build/side-by-side.json
 SIDE_BY_SIDE_ARGS ?=
 
-.PHONY: bench bench-full bench-peers bench-side bench-side-full bench-side-report bench-blanks
-bench: $(STAMP) bench-side ## time the core against its floor and its peers (about twelve minutes), write docs/performance.md
-	@mkdir -p build
-	@$(PYTHON_BIN) -m bench.core --sizes 10,100,1000,10000 --json build/bench.json
-	@$(PYTHON_BIN) -m bench.growth build/bench.json
+BENCH_LARGE := build/bench-openssl.json build/bench-libsodium.json
+
+.PHONY: bench bench-core bench-large bench-full bench-peers bench-side bench-side-full bench-side-report bench-blanks
+bench: $(STAMP) bench-core bench-side ## time the core against its floor and its peers (about a quarter of an hour), write docs/performance.md
 	@$(MAKE) --no-print-directory bench-side-report
 
-bench-full: $(STAMP) bench-side-full ## as bench, with 50,000 members, blank trees, all suites that are shared (hours; resumes)
+bench-core: $(STAMP) bench-large ## time the core against its floor, up to 50,000 members (eight minutes)
+	@mkdir -p build
+	@$(PYTHON_BIN) -m bench.core --sizes 10,100,1000,10000,50000 --json build/bench.json
+	@$(PYTHON_BIN) -m bench.growth build/bench.json --large $(BENCH_LARGE)
+
+bench-large: $(STAMP) ## time 5,000 and 50,000 members by the clock, on all cores, with either library
+	@mkdir -p build
+	@$(PYTHON_BIN) -m bench.large --json build/bench-openssl.json
+	@$(PYTHON_BIN) -m bench.large --primitives libsodium --json build/bench-libsodium.json
+
+bench-full: $(STAMP) bench-large bench-side-full ## as bench, with 50,000 members, blank trees, all suites that are shared (hours; resumes)
 	@mkdir -p build
 	@$(PYTHON_BIN) -m bench.core --sizes 10,100,1000,10000,50000 --shapes warm,half,blank \
 		--json build/bench-full.json
-	@$(PYTHON_BIN) -m bench.growth build/bench-full.json
+	@$(PYTHON_BIN) -m bench.growth build/bench-full.json --large $(BENCH_LARGE)
 	@$(MAKE) --no-print-directory bench-side-report
 
 bench-peers: $(STAMP) ## build the benchmark drivers of all peers whose toolchain is here
