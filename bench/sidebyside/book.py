@@ -17,6 +17,8 @@ Status = Literal["measured", "over", "failed", "lacking", "unreached"]
 """`over`: one operation takes longer than is waited for; `lacking`: the library has no such thing; `unreached`: what
 came before it was over or failed."""
 Clock = Literal["cpu", "wall"]
+FORMAT = 1
+"""Of the file; one of another format is measured anew."""
 
 
 @dataclass(frozen=True, order=True)
@@ -75,10 +77,16 @@ class Book:
         self.careless: dict[str, bool] = {}
         """Who joins a group in which a leaf's signature is wrong, by the same names."""
         if path.exists():
-            self._read(json.loads(path.read_text()))
+            self._read(path.read_text())
 
-    def _read(self, report: dict[str, Any]) -> None:
-        if report["machine"] != self.machine:
+    def _read(self, text: str) -> None:
+        try:
+            report = json.loads(text)
+            kept = report["format"] == FORMAT and report["machine"] == self.machine
+        except (ValueError, TypeError, KeyError):
+            msg = f"{self.path} is not what these benchmarks write: move it away and run again"
+            raise ValueError(msg) from None
+        if not kept:
             return
         self.versions = report["versions"]
         self.prices, self.careless = report["prices"], report["careless"]
@@ -120,6 +128,7 @@ class Book:
     def save(self) -> None:
         """Writes the file; whatever happens, the old or the new one is there."""
         report = {
+            "format": FORMAT,
             "machine": self.machine,
             "versions": self.versions,
             "prices": self.prices,

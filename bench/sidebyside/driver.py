@@ -65,7 +65,11 @@ class Driver:
             raise RefusedError(self._last_words(do)) from error
         if not answered:
             raise RefusedError(self._last_words(do))
-        answer: Answer = json.loads(answered)
+        try:
+            answer: Answer = json.loads(answered)
+        except ValueError:
+            msg = f"the driver answered {do} with {answered[:60]!r}"
+            raise RefusedError(msg) from None
         if "error" in answer:
             raise RefusedError(answer["error"])
         return answer

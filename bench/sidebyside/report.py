@@ -32,6 +32,8 @@ MARKS = {"over": "> limit", "failed": "failed", "lacking": "none", "unreached": 
 PLOTTED = ("create commit", "process commit, far", "join, tree beside", "add all")
 PLOT = "side-by-side.svg"
 CARELESS = "†"
+NAMED = 6
+"""No more operations are named where they failed alike."""
 NEARLY = 0.995
 """A ratio that is printed as 1.00 is no lead."""
 
@@ -169,15 +171,18 @@ class Report:
 
     def failures(self) -> list[str]:
         """What could not be measured, with the reason, each once."""
-        found: dict[str, list[int]] = {}
+        found: dict[tuple[str, ...], tuple[dict[str, None], set[int]]] = {}
         for key, cell in sorted(self._book.cells.items()):
             if cell.status in {"measured", "unreached"}:
                 continue
-            what = f"{_title(key.column)}, {key.operation}, {key.shape}: {cell.words}"
-            found.setdefault(what, []).append(key.members)
+            suite = f", suite {key.suite}" if key.suite != 1 else ""
+            what = f"{_title(key.column)}{suite}, {key.shape}", cell.words
+            operations, sizes = found.setdefault(what, ({}, set()))
+            operations[key.operation] = None
+            sizes.add(key.members)
         return [
-            f"- {what} ({', '.join(f'{n:,}' for n in sorted(set(sizes)))} members)"
-            for what, sizes in found.items()
+            f"- {who}, {_listed(operations)} ({', '.join(f'{n:,}' for n in sorted(sizes))} members): {why}"
+            for (who, why), (operations, sizes) in found.items()
         ]
 
     def page(self) -> str:
@@ -238,11 +243,11 @@ class Report:
         lines = [
             "### Whose primitives are faster",
             "",
-            "One signature, one verification, one HPKE seal and one opening through each provider, in ours:",
-            "",
-            *self.prices(1),
+            "One signature, one verification, one HPKE seal and one opening through each provider, in ours.",
             "",
         ]
+        for suite in sorted({key.suite for key in self._book.cells}):
+            lines += [f"Suite {suite}:", "", *self.prices(suite), ""]
         if rows:
             lines += [
                 (
@@ -291,6 +296,12 @@ def _title(column: tuple[str, str]) -> str:
     peer, provider = column
     name = NAMES.get(peer, peer)
     return name if len(PROVIDERS[peer]) == 1 else f"{name}, {provider}"
+
+
+def _listed(operations: Iterable[str]) -> str:
+    """By name, unless nearly all are meant."""
+    names = list(operations)
+    return "; ".join(names) if len(names) <= NAMED else "everything"
 
 
 def _digits(ratio: float) -> str:

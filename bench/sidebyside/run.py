@@ -15,6 +15,7 @@ from bench.sidebyside import groups
 from bench.sidebyside.book import Book, Cell, Key
 from bench.sidebyside.driver import Driver, OverError, RefusedError
 from bench.sidebyside.phases import PHASES, SETUP, Phase, Session, enter, is_careless
+from coterie.errors import CoterieError
 
 OURS = "coterie"
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,7 +156,8 @@ class Runner:
                 phase.run(session)
         except OverError:
             self._stopped(session, wanted, "over", f"more than {self._plan.limit:g} s")
-        except RefusedError as refused:
+        except (RefusedError, CoterieError) as refused:
+            # Ours too, where a peer's key package is not valid for us.
             self._stopped(session, wanted, "failed", str(refused))
         if session:
             for operation, cell in session.cells.items():

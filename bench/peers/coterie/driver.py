@@ -13,12 +13,12 @@ import sys
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import cryptography
 
 from coterie import __version__
+from coterie.client.cores import on_all_cores
 from coterie.mls.credential import AcceptAnything, Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
 from coterie.mls.extension import capabilities
@@ -113,8 +113,7 @@ class Driver:
     """Answers requests; one method for each."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(os.cpu_count())
-        self._config = Config(AcceptAnything(), run=self._pool.map)
+        self._config = Config(AcceptAnything(), run=on_all_cores)
         self._suite = suite_of(1)
         self._members: dict[str, Member] = {}
 

@@ -37,6 +37,9 @@ for line in sys.stdin:
         time.sleep(60)
     if request["do"] == "die":
         sys.exit("out of luck")
+    if request["do"] == "babble":
+        print("warning: all is well", flush=True)
+        continue
     if request["do"] == "fail":
         request = {"error": "no such thing"}
     print(json.dumps(request), flush=True)
@@ -73,6 +76,14 @@ def test_what_another_machine_measured_is_not_read(book: Book) -> None:
     assert Book(book.path, {**MACHINE, "cores": 64}).cells == {}
 
 
+def test_what_is_no_book_is_left_alone(book: Book) -> None:
+    for text in ("", "[]", "{}", "{"):
+        book.path.write_text(text)
+        with pytest.raises(ValueError, match="move it away"):
+            Book(book.path, MACHINE)
+        assert book.path.read_text() == text
+
+
 def test_a_new_version_gives_up_its_own_cells_and_no_others(book: Book) -> None:
     book.opened("openmls", "1")
     book.opened("coterie", "1")
@@ -106,6 +117,8 @@ def test_a_driver_is_asked_and_refuses_with_its_words() -> None:
         assert driver.ask("greet", whom="you") == {"do": "greet", "whom": "you"}
         with pytest.raises(RefusedError, match="no such thing"):
             driver.ask("fail")
+        with pytest.raises(RefusedError, match="all is well"):
+            driver.ask("babble")
 
 
 def test_a_driver_that_ends_says_so_with_its_last_words() -> None:
@@ -321,7 +334,18 @@ def test_a_cell_without_times_says_why(book: Book, status: str, shown: str) -> N
     book.put(THEIRS, Cell(status, words="so it is"))  # type: ignore[arg-type]
     assert report(book).group(1, "warm", 1_000)[-1] == f"| create commit |  | {shown} |"
     assert report(book).failures() == [
-        "- OpenMLS, libcrux, create commit, warm: so it is (1,000 members)"
+        "- OpenMLS, libcrux, warm, create commit (1,000 members): so it is"
+    ]
+
+
+def test_what_failed_alike_is_said_once(book: Book) -> None:
+    for phase in PHASES:
+        for operation in phase.operations:
+            for members in (10, 1_000):
+                key = replace(THEIRS, operation=operation, members=members)
+                book.put(key, Cell("failed", words="no such suite"))
+    assert report(book).failures() == [
+        "- OpenMLS, libcrux, warm, everything (10, 1,000 members): no such suite"
     ]
 
 
