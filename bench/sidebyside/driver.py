@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, Queue
 from types import TracebackType
 from typing import Any, Self
 
+PATIENCE = 4.0
+"""On a busy machine a process may wait so many times as long as it works."""
 Answer = dict[str, Any]
 Ask = Callable[..., Answer]
 
@@ -51,13 +56,13 @@ class Driver:
             self._complaints = [*self._complaints[-20:], line]
 
     def ask(self, do: str, limit: float | None = None, **request: Any) -> Answer:
-        """One request; raises `OverError` after `limit` seconds and `RefusedError` for an error."""
+        """One request; raises `OverError` after `limit` seconds of the processor and `RefusedError` for an error."""
         assert self._process.stdin is not None
         line = json.dumps({"do": do, **request}).encode() + b"\n"
         try:
             self._process.stdin.write(line)
             self._process.stdin.flush()
-            answered = self._lines.get(timeout=self.limit if limit is None else limit)
+            answered = self._wait(self.limit if limit is None else limit)
         except Empty:
             self.end()
             raise OverError(do) from None
@@ -73,6 +78,25 @@ class Driver:
         if "error" in answer:
             raise RefusedError(answer["error"])
         return answer
+
+    def _wait(self, limit: float) -> bytes:
+        """The next line, or `Empty` after so many seconds of the processor, or a multiple of them by the clock."""
+        used, end = self._used(), time.monotonic() + PATIENCE * limit
+        while True:
+            try:
+                return self._lines.get(timeout=min(limit, 1.0))
+            except Empty:
+                if self._used() - used >= limit or time.monotonic() >= end:
+                    raise
+
+    def _used(self) -> float:
+        """Seconds of the processor so far, or of the clock where the system does not say."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        except OSError:
+            return time.monotonic()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def _last_words(self, do: str) -> str:
         self.end()

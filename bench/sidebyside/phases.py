@@ -17,13 +17,11 @@ from bench import floor
 from bench.floor import Geometry, Prices
 from bench.sidebyside import groups
 from bench.sidebyside.book import Cell
-from bench.sidebyside.driver import Answer, Ask, RefusedError
+from bench.sidebyside.driver import PATIENCE, Answer, Ask, RefusedError
 from coterie.mls.framing import MLSMessage, PrivateMessage
 
 FIRST, NEAR, FAR = "first", "near", "far"
 SIZES = {"64 B": 64, "1 KiB": 1 << 10, "64 KiB": 1 << 16}
-PATIENCE = 4.0
-"""A phase may take so many times its budget by the clock."""
 MOST = 200
 """No operation is repeated more often."""
 MOST_SAMPLES = 12
