@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 
 from coterie.mls.credential import AcceptAnything, Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
-from coterie.mls.extension import Capabilities, capabilities
+from coterie.mls.extension import Capabilities, Extension, capabilities
 from coterie.mls.framing import interim_transcript_hash
 from coterie.mls.group import Config, Epoch, Group
 from coterie.mls.group_context import GroupContext
 from coterie.mls.hpke import HPKEPrivateKey, RandomSource
 from coterie.mls.key_package import KeyPackageBundle, create_key_package
-from coterie.mls.key_schedule import EpochSecrets, confirmation_tag, epoch_secrets
+from coterie.mls.key_schedule import EpochSecrets, confirmation_tag, epoch_secrets, exported_secret
 from coterie.mls.leaf_node import LeafNode, LeafNodeTBS, Lifetime
 from coterie.mls.ratchet_tree import ParentNode, RatchetTree, Subtree
 from coterie.mls.ratchet_tree.tree import parent_hash_input
@@ -70,6 +70,11 @@ class Shape:
     def n(self) -> int:
         """How many members there are."""
         return len(self.leaf_keys)
+
+    def export_secret(self, label: str, context: bytes, length: int) -> Secret:
+        """What any member exports (RFC 9420 §8.5)."""
+        exporter = self.secrets.exporter_secret
+        return exported_secret(self.suite, exporter, label, context, length)
 
     def epoch(self, leaf: int) -> Epoch:
         """The epoch as the member at a leaf sees it."""
@@ -117,6 +122,30 @@ class Shape:
         )
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What the members of a group are, where they are not those of a benchmark of the core alone."""
+
+    group_id: bytes
+    signature_key: Callable[[int], SignaturePrivateKey | None]
+    """The key of a leaf; None for a new one."""
+    credential: Callable[[int, SignaturePrivateKey], Credential]
+    capabilities: Capabilities
+    lifetime: Lifetime
+    extensions: tuple[Extension, ...] = ()
+
+    @classmethod
+    def plain(cls, n: int, suite: Suite, lifetime: Lifetime) -> Kind:
+        """Members with basic credentials."""
+        return cls(
+            b"a group of %d" % n,
+            lambda _: None,
+            lambda leaf, _: Credential.basic(b"member %d" % leaf),
+            _capabilities(suite),
+            lifetime,
+        )
+
+
 def build(
     n: int,
     shape: str = "warm",
@@ -126,13 +155,15 @@ def build(
     seed: bytes = b"",
     lifetime: Lifetime = LIFETIME,
     spoiled: int | None = None,
+    kind: Kind | None = None,
 ) -> Shape:
     """A group of `n` members of the given shape; the same seed gives the same group.
 
     The signature of the leaf `spoiled` is wrong, where one is given: nobody should join.
     """
     rng = deterministic(b"%d %s %s" % (n, shape.encode(), seed))
-    builder = _Builder(suite_of(suite), n, _committers(n, shape), rng, lifetime, spoiled)
+    kind = kind or Kind.plain(n, suite_of(suite), lifetime)
+    builder = _Builder(suite_of(suite), n, _committers(n, shape), rng, kind, spoiled)
     return builder.finish(config or Config(AcceptAnything(), rng=os.urandom))
 
 
@@ -159,18 +190,18 @@ class _Builder:
         n: int,
         committed: list[bool],
         rng: RandomSource,
-        lifetime: Lifetime,
+        kind: Kind,
         spoiled: int | None,
     ) -> None:
         self.suite = suite
         self.spoiled = spoiled
-        self.lifetime = lifetime
+        self.kind = kind
         self.n = n
         self.rng = rng
-        self.group_id = b"a group of %d" % n
-        self.capabilities = _capabilities(suite)
         self.leaf_keys = [suite.generate_hpke_key(rng) for _ in range(n)]
-        self.signature_keys = [suite.generate_signature_key(rng) for _ in range(n)]
+        self.signature_keys = [
+            kind.signature_key(leaf) or suite.generate_signature_key(rng) for leaf in range(n)
+        ]
         self.parent_keys: dict[NodeIndex, HPKEPrivateKey] = {}
         self.committed = [0]
         for one in committed:
@@ -219,13 +250,13 @@ class _Builder:
         return LeafNodeTBS(
             encryption_key=self.leaf_keys[index].public,
             signature_key=key.public,
-            credential=Credential.basic(b"member %d" % index),
-            capabilities=self.capabilities,
+            credential=self.kind.credential(index, key),
+            capabilities=self.kind.capabilities,
             leaf_node_source=LeafNodeSource.COMMIT if commit else LeafNodeSource.KEY_PACKAGE,
-            lifetime=None if commit else self.lifetime,
+            lifetime=None if commit else self.kind.lifetime,
             parent_hash=parent_hash if commit else None,
             extensions=(),
-            group_id=self.group_id if commit else None,
+            group_id=self.kind.group_id if commit else None,
             leaf_index=LeafIndex(index) if commit else None,
         ).sign(self.suite, signing)
 
@@ -237,11 +268,11 @@ class _Builder:
         context = GroupContext(
             ProtocolVersion.MLS10,
             CipherSuite(suite.cipher_suite),
-            self.group_id,
+            self.kind.group_id,
             1_000,
             tree.tree_hash(),
             confirmed,
-            (),
+            self.kind.extensions,
         )
         secrets, encryption_secret = epoch_secrets(suite, Secret(self.rng(suite.hash_length)))
         tag = confirmation_tag(suite, secrets.confirmation_key, confirmed)

@@ -10,3 +10,8 @@ crash-delivery: $(STAMP) ## crash the Delivery Service at every write and sync (
 .PHONY: bench-delivery
 bench-delivery: $(STAMP) ## measure the Delivery Service (about six minutes), write docs/delivery-performance.md
 	@$(PYTHON_BIN) -m bench.delivery
+
+.PHONY: bench-scale
+bench-scale: $(STAMP) ## run a group of 50,000 through the service, write docs/scale.md (SCALE_ARGS=--members 5000)
+	@$(PYTHON_BIN) -m bench.scale --json build/bench-scale.json $(SCALE_ARGS)
+	@$(PYTHON_BIN) -m bench.scale_page build/bench-scale.json

@@ -30,8 +30,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from coterie.delivery.app import create_app
+from coterie.delivery.directory import Identify
+from coterie.delivery.identify import by_certificate
 from coterie.delivery.service import Places
 from coterie.delivery.settings import Rates, Settings
+from coterie.identity.issuer import X509Issuer
 from tests.delivery_bench import UNLIMITED
 from tests.delivery_devices import identify_basic
 
@@ -96,6 +99,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--rates", action="store_true")
     parser.add_argument("--max-waiting", type=int, default=Settings().max_waiting)
+    parser.add_argument("--anchor", type=Path, help="the root of credentials that are certificates")
     parser.add_argument("--tls", action="store_true", help="with a certificate made for the run")
     parser.add_argument("--profile", type=Path, help="where the profile goes at SIGTERM")
     arguments = parser.parse_args()
@@ -104,9 +108,12 @@ def main() -> None:
         trusted_proxies=("127.0.0.1",),
         max_waiting=arguments.max_waiting,
     )
+    identify: Identify = identify_basic
+    if arguments.anchor is not None:
+        identify = by_certificate(X509Issuer([arguments.anchor.read_bytes()]))
     app = create_app(
         Ed25519PrivateKey.from_private_bytes(RECEIPT_SEED),
-        identify_basic,
+        identify,
         places=Places.within(arguments.folder),
         settings=settings,
     )
