@@ -257,10 +257,13 @@ class Suite:
     """
 
     __slots__ = (
+        "_aead_labels",
         "_cipher",
         "_expand",
+        "_generation_labels",
         "_hash",
         "_hmac",
+        "_hmacs",
         "cipher_suite",
         "hash_length",
         "hash_name",
@@ -289,8 +292,14 @@ class Suite:
         self._hash = hash_function
         # MLS's MAC is HMAC with the suite's hash (§17.1), which in all suites is also the KDF's.
         self._hmac = hpke.kdf.hmac
+        self._hmacs = hpke.kdf.hmacs
         self._expand = hpke.kdf.expand
         self._cipher = hpke.aead.cipher
+        # No suite's keys or nonces are longer than its hash: HKDF-Expand is one block.
+        lengths = {"key": self.key_length, "nonce": self.nonce_length, "secret": self.hash_length}
+        labels = tuple(_kdf_label(label, length) for label, length in lengths.items())
+        self._aead_labels = labels[:2]
+        self._generation_labels = tuple(label + b"\x04" for label in labels)
 
     def __repr__(self) -> str:
         return f"<Suite {self.name}>"
@@ -345,9 +354,27 @@ class Suite:
 
     def derive_children(self, secret: bytes) -> tuple[Secret, Secret]:
         """The secrets of the left and the right child of a node of the secret tree (§9)."""
-        left, right = _child_labels(self.hash_length)
-        hmac = self._hmac
-        return Secret(hmac(secret, left)), Secret(hmac(secret, right))
+        left, right = self._hmacs(secret, _child_labels(self.hash_length))
+        return Secret(left), Secret(right)
+
+    def derive_secrets(self, secret: bytes, labels: Sequence[str]) -> list[Secret]:
+        """DeriveSecret (§8) with each label."""
+        length = self.hash_length
+        return list(map(Secret, self._hmacs(secret, [_secret_label(la, length) for la in labels])))
+
+    def derive_generation(self, secret: bytes, generation: int) -> tuple[Secret, Secret, Secret]:
+        """Key, nonce and next secret of a ratchet (§9.1): DeriveTreeSecret three times."""
+        key, nonce, after = self._hmacs(
+            secret, [head + generation.to_bytes(4) + b"\x01" for head in self._generation_labels]
+        )
+        return Secret(key[: self.key_length]), Secret(nonce[: self.nonce_length]), Secret(after)
+
+    def key_and_nonce(self, secret: bytes, context: bytes) -> tuple[Secret, Secret]:
+        """ExpandWithLabel with "key" and "nonce" for the AEAD."""
+        end = encode_opaque(context) + b"\x01"
+        key_head, nonce_head = self._aead_labels
+        key, nonce = self._hmacs(secret, (key_head + end, nonce_head + end))
+        return Secret(key[: self.key_length]), Secret(nonce[: self.nonce_length])
 
     # References, §5.2
 

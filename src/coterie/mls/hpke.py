@@ -60,6 +60,24 @@ def _hmac_with(hash_function: Callable[[bytes], Any], block_length: int) -> HMAC
     return hmac
 
 
+def _hmacs_with(
+    hash_function: Callable[[bytes], Any], block_length: int
+) -> Callable[[bytes, Sequence[bytes]], list[bytes]]:
+    """Make HMAC under one key for several messages: the key's pads are made once."""
+
+    def hmacs(key: bytes, messages: Sequence[bytes]) -> list[bytes]:
+        if len(key) > block_length:
+            key = hash_function(key).digest()
+        pad = key.ljust(block_length, b"\0")
+        inner, outer = pad.translate(_IPAD), pad.translate(_OPAD)
+        return [
+            hash_function(outer + hash_function(inner + message).digest()).digest()
+            for message in messages
+        ]
+
+    return hmacs
+
+
 @dataclass(frozen=True, slots=True)
 class KDF:
     """HKDF with one hash function (RFC 9180, section 7.2); `hash_length` is Nh, in bytes."""
@@ -68,6 +86,7 @@ class KDF:
     name: str
     hash_length: int
     hmac: HMAC
+    hmacs: Callable[[bytes, Sequence[bytes]], list[bytes]]
 
     def expand(self, prk: bytes, info: bytes, length: int) -> bytes:
         """Derive `length` bytes from `prk`, at most 255 hash lengths (RFC 5869, section 2.3)."""
@@ -84,9 +103,15 @@ class KDF:
         return output[:length]
 
 
-HKDF_SHA256 = KDF(0x0001, "HKDF-SHA256", 32, _hmac_with(hashlib.sha256, 64))
-HKDF_SHA384 = KDF(0x0002, "HKDF-SHA384", 48, _hmac_with(hashlib.sha384, 128))
-HKDF_SHA512 = KDF(0x0003, "HKDF-SHA512", 64, _hmac_with(hashlib.sha512, 128))
+HKDF_SHA256 = KDF(
+    0x0001, "HKDF-SHA256", 32, _hmac_with(hashlib.sha256, 64), _hmacs_with(hashlib.sha256, 64)
+)
+HKDF_SHA384 = KDF(
+    0x0002, "HKDF-SHA384", 48, _hmac_with(hashlib.sha384, 128), _hmacs_with(hashlib.sha384, 128)
+)
+HKDF_SHA512 = KDF(
+    0x0003, "HKDF-SHA512", 64, _hmac_with(hashlib.sha512, 128), _hmacs_with(hashlib.sha512, 128)
+)
 KDFS = {kdf.kdf_id: kdf for kdf in (HKDF_SHA256, HKDF_SHA384, HKDF_SHA512)}
 
 

@@ -30,6 +30,20 @@ class EpochSecrets(Struct):
     init_secret: Secret
 
 
+_EPOCH_LABELS = (
+    "sender data",
+    "exporter",
+    "external",
+    "confirm",
+    "membership",
+    "resumption",
+    "authentication",
+    "init",
+    "encryption",
+)
+"""The labels of the fields of EpochSecrets, in their order, and that of the encryption secret."""
+
+
 @dataclass(frozen=True, slots=True)
 class Joiner:
     """The key schedule from its joiner secret on: what a Welcome hands over."""
@@ -61,10 +75,7 @@ class Joiner:
         """What encrypts the GroupInfo of a Welcome (§12.4.3.1)."""
         suite = self.suite
         welcome = suite.derive_secret(self.member_secret, "welcome")
-        return (
-            suite.expand_with_label(welcome, "key", b"", suite.key_length),
-            suite.expand_with_label(welcome, "nonce", b"", suite.nonce_length),
-        )
+        return suite.key_and_nonce(welcome, b"")
 
     def epoch(self, context: GroupContext) -> tuple[EpochSecrets, Secret]:
         """The secrets of the epoch, and its encryption secret."""
@@ -77,21 +88,8 @@ class Joiner:
 
 def epoch_secrets(suite: Suite, epoch_secret: Secret) -> tuple[EpochSecrets, Secret]:
     """Everything that is derived from an epoch secret: what is kept, and the encryption secret."""
-
-    def derive(label: str) -> Secret:
-        return suite.derive_secret(epoch_secret, label)
-
-    secrets = EpochSecrets(
-        sender_data_secret=derive("sender data"),
-        exporter_secret=derive("exporter"),
-        external_secret=derive("external"),
-        confirmation_key=derive("confirm"),
-        membership_key=derive("membership"),
-        resumption_psk=derive("resumption"),
-        epoch_authenticator=derive("authentication"),
-        init_secret=derive("init"),
-    )
-    return secrets, derive("encryption")
+    *kept, encryption_secret = suite.derive_secrets(epoch_secret, _EPOCH_LABELS)
+    return EpochSecrets(*kept), encryption_secret
 
 
 def psk_secret(suite: Suite, psks: Sequence[tuple[PreSharedKeyID, bytes]]) -> Secret:

@@ -140,11 +140,7 @@ def sender_data_key(
     suite: Suite, sender_data_secret: bytes, ciphertext: bytes
 ) -> tuple[Secret, Secret]:
     """Key and nonce of the sender data, from a sample of the ciphertext (§6.3.2)."""
-    sample = ciphertext[: suite.hash_length]
-    return (
-        suite.expand_with_label(sender_data_secret, "key", sample, suite.key_length),
-        suite.expand_with_label(sender_data_secret, "nonce", sample, suite.nonce_length),
-    )
+    return suite.key_and_nonce(sender_data_secret, ciphertext[: suite.hash_length])
 
 
 def open_sender_data(

@@ -166,8 +166,8 @@ class SecretTree:
         passed = []
         suite = self.suite
         for step in range(present, generation):
-            passed.append((step, *self._key_and_nonce(secret, step)))
-            secret = suite.derive_tree_secret(secret, "secret", step, suite.hash_length)
+            key, nonce, secret = suite.derive_generation(secret, step)
+            passed.append((step, key, nonce))
         return self._step(leaf, kind, generation, secret, tuple(passed), descent)
 
     def consume(self, found: MessageKey, now: int) -> None:
@@ -207,18 +207,9 @@ class SecretTree:
         passed: tuple[tuple[int, Secret, Secret], ...],
         descent: Descent | None,
     ) -> MessageKey:
-        suite = self.suite
-        key, nonce = self._key_and_nonce(secret, generation)
-        after = suite.derive_tree_secret(secret, "secret", generation, suite.hash_length)
+        key, nonce, after = self.suite.derive_generation(secret, generation)
         advanced = (generation + 1, after)
         return MessageKey(leaf, kind, generation, key, nonce, advanced, passed, descent)
-
-    def _key_and_nonce(self, secret: Secret, generation: int) -> tuple[Secret, Secret]:
-        suite = self.suite
-        return (
-            suite.derive_tree_secret(secret, "key", generation, suite.key_length),
-            suite.derive_tree_secret(secret, "nonce", generation, suite.nonce_length),
-        )
 
     # -- from the root to a leaf
 
@@ -248,8 +239,7 @@ class SecretTree:
             else:
                 secret, sibling = left, right
             siblings[node_at(level, (leaf >> level ^ 1) << level)] = sibling
-        handshake = suite.derive_secret(secret, "handshake")
-        application = suite.derive_secret(secret, "application")
+        handshake, application = suite.derive_secrets(secret, ("handshake", "application"))
         return Descent(origin, siblings, (handshake, application))
 
     def _settle(self, leaf: LeafIndex, descent: Descent | None) -> None:

@@ -109,9 +109,9 @@ def _derive_steps(
     """A step for each node, from the path secret of the first; and the secret after the last."""
     steps = []
     for node in path:
-        node_secret = suite.derive_secret(path_secret, "node")
+        node_secret, following = suite.derive_secrets(path_secret, ("node", "path"))
         steps.append(PathStep(node, path_secret, suite.derive_key_pair(node_secret)))
-        path_secret = suite.derive_secret(path_secret, "path")
+        path_secret = following
     return tuple(steps), path_secret
 
 

@@ -17,7 +17,7 @@ from coterie.mls.crypto import Suite
 from coterie.mls.hpke import Sealer
 
 EACH = 0
-"""The weight of a method that does one operation for each element of its argument."""
+"""The weight of a method that does one operation for each element of its last argument."""
 KINDS: dict[tuple[type, str], tuple[str, int]] = {
     (Suite, "hash"): ("hash", 1),
     (Suite, "hash_many"): ("hash", EACH),
@@ -32,6 +32,9 @@ KINDS: dict[tuple[type, str], tuple[str, int]] = {
     (Suite, "derive_secret"): ("kdf", 1),
     (Suite, "derive_tree_secret"): ("kdf", 1),
     (Suite, "derive_children"): ("kdf", 2),
+    (Suite, "derive_secrets"): ("kdf", EACH),
+    (Suite, "derive_generation"): ("kdf", 3),
+    (Suite, "key_and_nonce"): ("kdf", 2),
     (Suite, "generate_hpke_key"): ("generate key", 1),
     (Suite, "derive_key_pair"): ("derive key", 1),
     (Suite, "sign_with_label"): ("sign", 1),
@@ -60,7 +63,7 @@ def count_operations() -> Iterator[Counter[str]]:
             nonlocal inside
             if inside:
                 return method(*args, **kwargs)
-            counts[kind] += weight if weight != EACH else len(args[1])
+            counts[kind] += weight if weight != EACH else len(args[-1])
             inside = True
             try:
                 return method(*args, **kwargs)

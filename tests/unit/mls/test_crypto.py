@@ -70,6 +70,18 @@ def test_the_short_forms_are_expand_with_label(suite: Suite) -> None:
     assert suite.derive_secret(secret, "epoch") == full(secret, "epoch", b"", suite.hash_length)
     generation = (7).to_bytes(4)
     assert suite.derive_tree_secret(secret, "key", 7, 16) == full(secret, "key", generation, 16)
+    lengths = {"key": suite.key_length, "nonce": suite.nonce_length, "secret": suite.hash_length}
+    assert suite.derive_generation(secret, 7) == tuple(
+        full(secret, label, generation, length) for label, length in lengths.items()
+    )
+    labels = ["epoch", "init", "a label that nobody uses"]
+    derived = suite.derive_secrets(secret, labels)
+    assert derived == [full(secret, label, b"", suite.hash_length) for label in labels]
+    for context in (b"", b"context", bytes(100)):
+        assert suite.key_and_nonce(secret, context) == (
+            full(secret, "key", context, suite.key_length),
+            full(secret, "nonce", context, suite.nonce_length),
+        )
 
 
 @each_suite
@@ -82,6 +94,9 @@ def test_what_is_derived_is_secret(suite: Suite) -> None:
         suite.expand_with_label(secret, "label", b"context", 16),
         suite.derive_secret(secret, "label"),
         suite.derive_tree_secret(secret, "label", 0, 16),
+        *suite.derive_generation(secret, 0),
+        *suite.derive_secrets(secret, ["label", "another"]),
+        *suite.key_and_nonce(secret, b"context"),
     ):
         assert isinstance(derived, Secret)
 
