@@ -206,7 +206,38 @@ def test_what_those_type_who_come_by_a_link_and_those_who_let_them_in(tmp_path: 
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("command", ["", "send", "tail", "doctor", "rules", "join"])
+def test_what_is_typed_about_other_people(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with _services(tmp_path) as services:
+            alice, bob = (Person(name, tmp_path, services) for name in ("alice", "bob"))
+            for person in (alice, bob):
+                code = await services.code_for(person.name)
+                await person.types("login", person.name, "--code", code)
+            await alice.types("new", "Friends", "bob")
+            await alice.types("rules", "Friends", "receipts=on")
+            await alice.types("send", "Friends", "hello")
+            said = await bob.types("tail")
+            said += await alice.types("read", "Friends")
+            said += await bob.types("receipts", "off")
+            await alice.types("send", "Friends", "in private")
+            await bob.types("read", "Friends")
+            said += await alice.types("read", "Friends")
+            said += await bob.types("receipts", "--json")
+            said += await bob.types("block", "alice")
+            await alice.types("send", "Friends", "unheard")
+            said += await bob.types("tail")
+            said += await bob.types("blocked")
+            said += await bob.types("members", "Friends")
+            said += await bob.types("unblock", "alice")
+            said += await bob.types("unblock", "alice")
+            said += await bob.types("block", "bob")
+            said += await bob.types("read", "Friends")
+            _matches("people", said)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("command", ["", "send", "tail", "doctor", "rules", "join", "block"])
 def test_the_help_is_what_it_was(command: str) -> None:
     words = [command, "--help"] if command else ["--help"]
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb"}

@@ -171,8 +171,9 @@ def members(
             realm = client.identity.stored.realm.decode()
             table = Table("user", "devices", "", box=None)
             for user, count in found.items():
-                role = "administrator" if user in admins else ""
-                table.add_row(escape(person(user, realm)), str(count), role)
+                roles = ["administrator"] if user in admins else []
+                roles += ["blocked by you"] if user in client.blocked() else []
+                table.add_row(escape(person(user, realm)), str(count), ", ".join(roles))
             out().print(table)
             rules = explained(handle.rules())
             for name in ("may_add", "may_remove"):

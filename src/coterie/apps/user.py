@@ -105,6 +105,7 @@ def read(
                 _show_message(message, realm, as_json=as_json)
             for message in handle.unread()[-1:]:
                 handle.mark_read(message)
+            await handle.tell_seen()
 
     run(task())
 
@@ -126,6 +127,9 @@ def _show_message(message: Message, realm: str, *, as_json: bool) -> None:
         return
     marks = {MessageState.WAITING: " [yellow](waiting)[/]", MessageState.SENT: " [green]✓[/]"}
     mark = marks.get(message.state, "")
+    if message.seen_by and message.state == MessageState.SENT:
+        seen_by = ", ".join(person(user, realm) for user in message.seen_by)
+        mark = f" [green]✓ seen by {escape(seen_by)}[/]"
     who = escape(person(message.sender, realm))
     text = escape(visible(message.text, lines=True))
     say(f"[dim]{clock(message.sent_at // 1000)}[/] [bold]{who}[/]: {text}{mark}")
@@ -146,6 +150,8 @@ def tail(
             if not follow:
                 await catch_up(client)
                 _show_news(client, wanted, as_json=as_json)
+                for handle in client.groups():
+                    await handle.tell_seen()
                 return
             async for _ in client.changes():
                 _show_news(client, wanted, as_json=as_json)

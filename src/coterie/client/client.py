@@ -365,7 +365,46 @@ class Client:
 
     def search(self, text: str, limit: int = 50) -> list[Message]:
         """Texts of all groups that have all the words, newest first; the last word may be a beginning."""
-        return self.vault.profile.view.search(text, limit=limit)
+        blocked = self.vault.blocked()
+        found = self.vault.profile.view.search(text, limit=limit)
+        return [message for message in found if message.sender not in blocked]
+
+    # -- people
+
+    def block(self, user: str) -> None:
+        """Shows nothing more of a user: no texts, invitations or requests. They are not told.
+
+        What they write is kept, and shown again after `unblock`. Raises `StateError` for the own name.
+        """
+        name = self.identity.full_name(user)
+        if name == self.user:
+            msg = "you cannot block yourself"
+            raise StateError(msg)
+        with self.vault.step() as step:
+            step.set_blocked(name, self._clock())
+
+    def unblock(self, user: str) -> None:
+        """Shows what a user writes and wrote; raises `StateError` for who is not blocked."""
+        name = self.identity.full_name(user)
+        if name not in self.vault.blocked():
+            msg = f"{name} is not blocked"
+            raise StateError(msg)
+        with self.vault.step() as step:
+            step.set_blocked(name, None)
+
+    def blocked(self) -> dict[str, int]:
+        """The users who are blocked, and since when (seconds since 1970)."""
+        return self.vault.blocked()
+
+    @property
+    def tells_seen(self) -> bool:
+        """Whether others are told which texts were marked as read, in groups that want that."""
+        return not self.vault.quiet()
+
+    @tells_seen.setter
+    def tells_seen(self, tell: bool) -> None:
+        with self.vault.step() as step:
+            step.set_quiet(quiet=not tell)
 
     def export_history(self, path: Path, passphrase: str) -> int:
         """Writes the history to an encrypted file; returns how many texts. `StateError` where the file exists."""

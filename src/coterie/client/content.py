@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, NoReturn, Protocol
 
 from coterie.errors import DecodeError, RuleViolation
@@ -25,6 +26,8 @@ BINDING_EXTENSION = ExtensionType(api.BINDING_EXTENSION)
 INBOX_EXTENSION = ExtensionType(api.INBOX_EXTENSION)
 EXTENSION_TYPES = (PROFILE_EXTENSION, BINDING_EXTENSION, INBOX_EXTENSION)
 
+MAX_SEEN = 500
+"""How many texts one statement says to have been shown."""
 MAX_NAME = 200
 """The longest name of a group, in bytes of UTF-8."""
 
@@ -48,6 +51,16 @@ class Content(Struct):
     def text(cls, text: str, now: int) -> Content:
         """A text with a fresh id."""
         return cls(secrets.token_bytes(16), now, ContentType.TEXT, text.encode())
+
+    @classmethod
+    def seen(cls, message_ids: Sequence[bytes], now: int) -> Content:
+        """The statement that texts were shown, by their ids."""
+        return cls(secrets.token_bytes(16), now, ContentType.SEEN, b"".join(message_ids))
+
+    def seen_ids(self) -> list[str]:
+        """The ids of the texts that were shown, as many as one statement may name."""
+        body = self.body[: 16 * MAX_SEEN]
+        return [body[n : n + 16].hex() for n in range(0, len(body) - 15, 16)]
 
 
 class WhoMay(Uint8Enum):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,7 @@ from coterie.client.admitting import Admitting
 from coterie.client.intents import COMMITS, Intent, IntentKind
 from coterie.client.place import END_WAIT, no_answer
 from coterie.client.rereading import Rereading
+from coterie.client.seeing import Seeing
 from coterie.errors import (
     CoterieError,
     DecodeError,
@@ -35,7 +37,7 @@ _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.Erro
 _LONGEST_END_WAIT = 60
 
 
-class Conversation(Rereading, Admitting):
+class Conversation(Rereading, Admitting, Seeing):
     """A group that this device is in, or was."""
 
     async def sync(self) -> None:
@@ -45,6 +47,7 @@ class Conversation(Rereading, Admitting):
             await self._read_box()
             self._admit_at_once()
             self._plan_renewal()
+            self._plan_receipts()
             await self._carry_out()
             await self._ask_to_return()
             await self._keep_state()
@@ -58,7 +61,9 @@ class Conversation(Rereading, Admitting):
 
     def has_turn(self) -> bool:
         """Whether it is this device's turn to do something that no push and no user asks for."""
-        return self.is_active and (self._must_commit_pending() or self._must_end())
+        return self.is_active and (
+            self._must_commit_pending() or self._must_end() or self._must_tell()
+        )
 
     async def catch_up(self) -> None:
         """Reads the log to its end and sends nothing but corrections; raises `ServiceError` as `sync` does."""
@@ -82,19 +87,20 @@ class Conversation(Rereading, Admitting):
 
     async def _carry_out(self) -> None:
         """Intents in order; the epoch may change under each of them, then it is done again."""
-        attempts = 0
+        attempts: Counter[int | None] = Counter()
         while self.is_active:
             waiting = self._tools.vault.intents(self.id)
             if not waiting:
                 if not self._must_commit_pending() and not self._must_end():
                     return
+                attempts[None] += 1
                 self.want(Intent(IntentKind.COMMIT_PENDING, b""))
                 continue
             # Welcomes take their random time; they hold nothing else up.
             waiting.sort(key=lambda entry: entry[1].kind == IntentKind.WELCOME)
             intent_id, intent = waiting[0]
-            attempts += intent.kind != IntentKind.WELCOME
-            if attempts > MAX_ATTEMPTS:
+            attempts[intent_id] += intent.kind != IntentKind.WELCOME
+            if max(attempts[None], attempts[intent_id]) > MAX_ATTEMPTS:
                 msg = f"{MAX_ATTEMPTS} attempts were not enough: the group is busy, trying later"
                 raise ServiceError(msg, retry_after=1)
             if intent.kind == IntentKind.SEND and self._needs_commit():

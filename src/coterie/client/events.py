@@ -67,10 +67,27 @@ class MembersAdded(Event):
 
 @dataclass(frozen=True, slots=True)
 class MembersRemoved(Event):
-    """Users (or devices of theirs) were removed, or left."""
+    """Users (or devices of theirs) were removed, or left; `why` is idle or revoked where nobody asked for it."""
 
     users: tuple[str, ...]
     by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MembersReturned(Event):
+    """Devices of users were taken out and in again at once: they had lost their place, or (`why`: silent) never came."""
+
+    users: tuple[str, ...]
+    by: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MembersRevoked(Event):
+    """Devices of users were revoked, and are still in the group; whose client may removes them."""
+
+    users: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +111,13 @@ class RulesChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class RemovedFromGroup(Event):
-    """This device is no longer in the group, and can read nothing that is sent from now on."""
+    """This device is no longer in the group, and can read nothing that is sent from now on.
+
+    `why` is idle or revoked where nobody asked for it.
+    """
 
     by: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,12 @@ class GroupHandle:
     def mark_read(self, message: Message) -> None:
         """Everything up to this message is read: `unread` gives it no more."""
         with self._client.vault.step() as step:
-            step.mark_read(self.id, message.position)
+            self._conversation.mark_read(step, message.position)
+
+    async def tell_seen(self) -> None:
+        """Tells the others now what was marked as read, where the group wants that; it is done by itself soon."""
+        self._conversation.hurry_receipts()
+        await self._client.try_sync(self._conversation)
 
     def waiting(self) -> int:
         """How many things are wanted and not done."""

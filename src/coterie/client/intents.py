@@ -28,6 +28,7 @@ class IntentKind(Uint8Enum):
     CORRECT = 9
     CHANGE_RULES = 10
     READD = 11
+    TEND = 12
 
 
 COMMITS = frozenset(
@@ -39,9 +40,27 @@ COMMITS = frozenset(
         IntentKind.COMMIT_PENDING,
         IntentKind.CHANGE_RULES,
         IntentKind.READD,
+        IntentKind.TEND,
     }
 )
 """Intents that end the epoch."""
+
+
+class Reason(Uint8Enum):
+    """Why a Commit removes members without anybody having asked for it: what its authenticated data says."""
+
+    IDLE = 1
+    """Their keys are older than the group allows."""
+    REVOKED = 2
+    """Their certificates were revoked."""
+    SILENT = 3
+    """They were added, and never appeared; they are added anew (D-INB-8)."""
+
+
+class CommitNote(Struct):
+    """The authenticated data of a Commit that was made for a reason; it is the committer's word."""
+
+    reason: Reason
 
 
 class ClaimedPackage(Struct):
@@ -65,10 +84,17 @@ class Intent(Struct):
     attempts: Annotated[int, Uint(4)] = 0
     opened: api.Receipt | None = None
     """The opening receipt of the epoch that an accepted Commit began, where the service's answer arrived."""
+    reason: Reason | None = None
 
     def waiting(self) -> Intent:
         """The intent without what was sealed for an epoch that is over."""
         return self.replace(sealed=None, opened=None, attempts=self.attempts + 1)
+
+
+class Leaves(Struct):
+    """The leaves that an intent is about, as they were when it was made."""
+
+    leaves: tuple[api.Replaced, ...]
 
 
 class WelcomeParts(Struct):

@@ -36,6 +36,7 @@ from coterie.errors import (
 )
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import Group, OpenedWelcome
+from coterie.mls.tree_math import LeafIndex
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -285,9 +286,12 @@ class Joins:
         line = Line.opened(group, welcome.parent, welcome.opening, shared)
         _check_log(line.binding, welcome)
         conversation = group.group_id.hex()
+        by = tools.identity.user_of(group.tree, group.welcomed_by or LeafIndex(0))
+        if self._is_unwanted(line, by):
+            self._decline(package, group.group_id, by, number)
+            return
         handle = self._conversations.get(conversation) or Conversation(tools, conversation)
         name = read_profile(group.context.extensions).name
-        inviter = group.member(_inviter(group))
         with tools.vault.step() as step:
             step.begin_again(conversation)
             step.begin(conversation, StoredConversation(name, b"active", b"", tools.clock()))
@@ -302,8 +306,29 @@ class Joins:
                 step.set_inbox_cursor(number + 1)
         handle.enter(line)
         self._conversations[conversation] = handle
-        by = tools.identity.user_of_credential(inviter.credential)
         tools.emit(events.Joined(conversation, name.decode(errors="replace"), by))
+
+    def _is_unwanted(self, line: Line, by: str) -> bool:
+        """Whether a group is one that a blocked user invited to, and nobody here asked for."""
+        vault, group_id, log_id = self._tools.vault, line.group.group_id, line.binding.log_id
+        if group_id.hex() in self._conversations:
+            return False
+        if any(ask.link.log_id == log_id for ask in vault.asks()):
+            return False
+        return by in vault.blocked() or vault.declined(group_id)
+
+    def _decline(self, package: Package, group_id: bytes, by: str, number: int | None) -> None:
+        """Passes an invitation over without an answer, as a device that is offline would."""
+        tools = self._tools
+        tools.count("invitations of blocked users")
+        with tools.vault.step() as step:
+            if by in tools.vault.blocked():
+                step.decline(group_id, by)
+            step.remove_invitation(group_id.hex())
+            if not package.last_resort:
+                step.remove_package(package.reference)
+            if number is not None:
+                step.set_inbox_cursor(number + 1)
 
     # -- somebody else must add this device again
 
@@ -354,8 +379,3 @@ def _raise_first(results: Iterable[object]) -> None:
     for result in results:
         if isinstance(result, BaseException):
             raise result
-
-
-def _inviter(group: Group) -> int:
-    """Some administrator's leaf, to name who the group is with; the own leaf where there is none."""
-    return next((int(m.leaf) for m in group.members() if m.leaf != group.own_leaf), group.own_leaf)

@@ -17,8 +17,10 @@ from coterie.client.identity import inbox_of, read_key_package, seal_envelope
 from coterie.client.intents import (
     COMMITS,
     ClaimedPackage,
+    CommitNote,
     Intent,
     IntentKind,
+    Leaves,
     WelcomeParts,
     WelcomeSlice,
 )
@@ -135,7 +137,10 @@ class Making(Supplying):
         if line.group.pending_commit is not None:
             line.group.drop_pending()
         # One Welcome, which is cut up for its envelopes; a large tree travels in chunks (D-CHK-1).
-        options = CommitOptions(largest_tree_inside=WIDTH, external_pub=False)
+        note = b"" if intent.reason is None else CommitNote(intent.reason).encode()
+        options = CommitOptions(
+            largest_tree_inside=WIDTH, external_pub=False, authenticated_data=note
+        )
         pending = line.group.commit(
             proposals,
             now=self._tools.clock(),
@@ -161,6 +166,8 @@ class Making(Supplying):
                 if intent.kind == IntentKind.CHANGE_RULES:
                     profile = changed(self.profile, intent.argument, self.epoch)
                 return None if profile == self.profile else [self._extensions(profile)]
+            case IntentKind.TEND:
+                return self._removes(Leaves.decode(intent.argument).leaves)
             case IntentKind.READD:
                 return self._readd(intent)
             case IntentKind.COMMIT_PENDING:
@@ -188,6 +195,15 @@ class Making(Supplying):
             if self._tools.config.authenticator.client_id(credential) not in present:
                 proposals.append(Proposal.of(Add(verified.key_package)))
         return proposals or None
+
+    def _removes(self, leaves: Sequence[api.Replaced]) -> list[Proposal] | None:
+        """Removes of leaves that are still what they were."""
+        found = []
+        for replaced in leaves:
+            node = self.group.tree.leaf(replaced.leaf_index)
+            if node is not None and api.sha256(node.encode()) == replaced.leaf_node_hash:
+                found.append(Proposal.of(Remove(LeafIndex(replaced.leaf_index))))
+        return found or None
 
     def _readd(self, intent: Intent) -> list[Proposal] | None:
         """Remove and Add of one client in one Commit; nothing where the leaf is another by now."""

@@ -15,6 +15,10 @@ _CLIENT = "client"
 _ASKED = "asked"
 _REQUESTS = "requests"
 _BLOCKED = "blocked"
+_DECLINED = "declined"
+_TOLD = b"told-seen/"
+_DUE = b"tell-seen/"
+_QUIET = b"quiet"
 
 
 class StoredAsk(Struct):
@@ -71,8 +75,28 @@ class StepNotes:
         """Blocks a user, or (None) does not any more."""
         if at is None:
             self._tx.delete(_BLOCKED, user.encode())
+            for group_id, by in list(self._tx.scan(_DECLINED)):
+                if by == user.encode():
+                    self._tx.delete(_DECLINED, group_id)
         else:
             self._tx.put(_BLOCKED, user.encode(), b"%d" % at)
+
+    def decline(self, group_id: bytes, user: str) -> None:
+        """Notes that an invitation by a blocked user was passed over."""
+        self._tx.put(_DECLINED, group_id, user.encode())
+
+    def set_told(self, conversation: str, position: int) -> None:
+        """Up to which text others were told that it was seen, or are not to be told; nothing more is due."""
+        self._tx.put(_CLIENT, _TOLD + conversation.encode(), b"%d" % position, secret=False)
+        self._tx.delete(_CLIENT, _DUE + conversation.encode())
+
+    def set_tell_at(self, conversation: str, at: int) -> None:
+        """When others are to be told what was seen."""
+        self._tx.put(_CLIENT, _DUE + conversation.encode(), b"%d" % at, secret=False)
+
+    def set_quiet(self, *, quiet: bool) -> None:
+        """Whether others are told nothing about what was seen, whatever groups want."""
+        self._tx.put(_CLIENT, _QUIET, b"%d" % quiet, secret=False)
 
 
 class VaultNotes:
@@ -98,3 +122,20 @@ class VaultNotes:
     def blocked(self) -> dict[str, int]:
         """The users that are blocked, and since when."""
         return {key.decode(): int(value) for key, value in self._view.scan(_BLOCKED)}
+
+    def declined(self, group_id: bytes) -> bool:
+        """Whether an invitation to a group was passed over, since its sender is blocked."""
+        return self._view.get(_DECLINED, group_id) is not None
+
+    def told(self, conversation: str) -> int:
+        """Up to which text others were told that it was seen."""
+        return int(self._view.get(_CLIENT, _TOLD + conversation.encode()) or 0)
+
+    def tell_at(self, conversation: str) -> int | None:
+        """When others are to be told what was seen; None where there is nothing to tell."""
+        value = self._view.get(_CLIENT, _DUE + conversation.encode())
+        return None if value is None else int(value)
+
+    def quiet(self) -> bool:
+        """Whether others are told nothing about what was seen."""
+        return self._view.get(_CLIENT, _QUIET) == b"1"

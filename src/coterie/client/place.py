@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -19,7 +20,7 @@ from coterie.client.line import (
     Line,
 )
 from coterie.client.scheduling import own_turn
-from coterie.client.vault import Vault
+from coterie.client.vault import Step, Vault
 from coterie.errors import CoterieError, ServiceError, StateError
 from coterie.mls.group import Config, Group
 from coterie.mls.proposal import Remove
@@ -30,6 +31,8 @@ DROPPED = frozenset(
     {api.ErrorCode.GONE, api.ErrorCode.UNKNOWN_EPOCH, api.ErrorCode.UNKNOWN_CANDIDATE}
 )
 """What the service says of an epoch that retention dropped."""
+RECEIPT_DELAY = (5, 30)
+"""Between how many seconds pass until others are told what was read; what is read meanwhile goes with it."""
 END_WAIT = 5
 """The longest first wait, in seconds, before an epoch with refused candidates only is ended (D-BUN-11)."""
 
@@ -207,5 +210,16 @@ class Place:
             step.add_intent(self.id, Intent(IntentKind.SEND, content.encode()))
             step.add_own_text(self.id, content, self._tools.identity.user)
             if answering:
-                step.mark_read(self.id, answering)
+                self.mark_read(step, answering)
         return content.message_id.hex()
+
+    def mark_read(self, step: Step, position: int) -> None:
+        """Notes up to where the user has read, and when others are told, if they are."""
+        vault = self._tools.vault
+        step.mark_read(self.id, position)
+        if not self.is_active or vault.quiet() or not self.profile.receipts:
+            # What is read now is not told later, when the group or the user changes their mind.
+            step.set_told(self.id, position)
+        elif vault.tell_at(self.id) is None:
+            wait = random.randint(*RECEIPT_DELAY)  # noqa: S311 - a time, not a secret
+            step.set_tell_at(self.id, self._tools.clock() + wait)

@@ -269,11 +269,11 @@ class Reading(Making):
         except CoterieError:
             self._tools.count("unreadable contents")
             return []
+        blocked = sender in self._tools.vault.blocked()
         if content.content_type == ContentType.SEEN:
-            ids = [content.body[n : n + 16].hex() for n in range(0, len(content.body), 16)]
-            step.mark_seen(self.id, ids, sender)
-            return [events.MessageSeen(self.id, tuple(ids), sender)]
-        if not step.add_text(self.id, content, sender, self._tools.clock()):
+            new = [] if blocked else step.mark_seen(self.id, content.seen_ids(), sender)
+            return [events.MessageSeen(self.id, tuple(new), sender)] if new else []
+        if not step.add_text(self.id, content, sender, self._tools.clock()) or blocked:
             return []
         return [
             events.MessageReceived(
@@ -292,7 +292,10 @@ class Reading(Making):
             step.remove_intent(intent_id)
             if intent.kind != IntentKind.SEND:
                 return []
-            message_id = Content.decode(intent.argument).message_id.hex()
+            content = Content.decode(intent.argument)
+            if content.content_type != ContentType.TEXT:
+                return []
+            message_id = content.message_id.hex()
             step.mark_sent(self.id, message_id)
             return [events.MessageSent(self.id, message_id)]
         return []

@@ -26,6 +26,7 @@ _PACKAGES = "packages"
 _LINES = "lines"
 _LAZY = (b"n/", b"i/")
 _PAGE = 200
+_ALL = 1 << 62
 _IDENTITY = b"identity"
 _INBOX_CURSOR = b"inbox-cursor"
 _BOXES = "boxes"
@@ -318,10 +319,13 @@ class Step(StepNotes):
         """The text stands in the log."""
         self._tx.update_state(conversation.encode(), bytes.fromhex(message_id), MessageState.SENT)
 
-    def mark_seen(self, conversation: str, message_ids: list[str], by: str) -> None:
-        """A member has shown these."""
-        for message_id in message_ids:
-            self._tx.mark_seen(conversation.encode(), bytes.fromhex(message_id), by)
+    def mark_seen(self, conversation: str, message_ids: list[str], by: str) -> list[str]:
+        """A member has shown these; gives those of which that was not known."""
+        return [
+            message_id
+            for message_id in message_ids
+            if self._tx.mark_seen(conversation.encode(), bytes.fromhex(message_id), by)
+        ]
 
 
 def _message(
@@ -413,8 +417,21 @@ class Vault(VaultNotes):
         return _intents(self._view, conversation)
 
     def messages(self, conversation: str, limit: int) -> list[Message]:
-        """The last texts, oldest first."""
-        return self._view.messages(conversation.encode(), limit=limit)
+        """The last texts, oldest first; those of blocked users are left out."""
+        return self.texts_after(conversation, 0, limit)
+
+    def texts_after(
+        self, conversation: str, position: int, limit: int, before: int | None = None
+    ) -> list[Message]:
+        """The last texts after a position (and before another), oldest first, without those of blocked users."""
+        blocked = self.blocked()
+        found: list[Message] = []
+        while True:
+            page = self._view.messages(conversation.encode(), before=before, limit=_PAGE)
+            found = [m for m in page if m.position > position and m.sender not in blocked] + found
+            if len(page) < _PAGE or len(found) >= limit or page[0].position <= position:
+                return found[-limit:]
+            before = page[0].position
 
     def boxes(self, conversation: str) -> dict[bytes, bytes]:
         """The seeds of request boxes, by epoch name."""
@@ -489,17 +506,14 @@ class Vault(VaultNotes):
         value = self._view.get(_CLIENT, _REQUESTED + conversation.encode())
         return None if value is None else int(value.split(b" ", 1)[0])
 
+    def read_up_to(self, conversation: str) -> int:
+        """The position of the last text that was marked as read."""
+        return int(self._view.get(_CLIENT, _READ + conversation.encode()) or 0)
+
     def unread(self, conversation: str) -> list[Message]:
         """What arrived from others and was not marked as read, oldest first."""
-        read = int(self._view.get(_CLIENT, _READ + conversation.encode()) or 0)
-        found: list[Message] = []
-        before: int | None = None
-        while True:
-            page = self._view.messages(conversation.encode(), before=before, limit=_PAGE)
-            found = [m for m in page if m.position > read] + found
-            if len(page) < _PAGE or page[0].position <= read:
-                return [m for m in found if m.state == MessageState.RECEIVED]
-            before = page[0].position
+        found = self.texts_after(conversation, self.read_up_to(conversation), _ALL)
+        return [m for m in found if m.state == MessageState.RECEIVED]
 
     def load_group(self, conversation: str, config: Config) -> Group:
         """The group as it was stored."""

@@ -149,7 +149,9 @@ class Group(Membership):
         opened = cls.open_welcome(welcome, bundle, config, groups=groups, continues=continues)
         entered = enter_by_welcome(opened, bundle, tree, config)
         check_continuing(opened, entered.staged.epoch, continues, config.authenticator)
-        return cls._enter(entered, config)
+        group = cls._enter(entered, config)
+        group._welcomed_by = opened.info.signer
+        return group
 
     @classmethod
     def open_welcome(

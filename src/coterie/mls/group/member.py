@@ -47,6 +47,7 @@ class Membership:
         self._closed: str | None = None
         self._opener = Opener(self._keys, config)
         self._saver = Saver()
+        self._welcomed_by: LeafIndex | None = None
 
     def __repr__(self) -> str:
         return f"Group({self.group_id.hex()}, epoch {self.epoch}, {self.own_leaf!r})"
@@ -80,6 +81,11 @@ class Membership:
     def own_leaf(self) -> LeafIndex:
         """This member's leaf."""
         return self._epoch.leaf
+
+    @property
+    def welcomed_by(self) -> LeafIndex | None:
+        """Whose Commit added this member, right after `join`; None where it was not joined just now."""
+        return self._welcomed_by
 
     @property
     def epoch_authenticator(self) -> bytes:
