@@ -76,7 +76,7 @@ class MembersRemoved(Event):
 
 @dataclass(frozen=True, slots=True)
 class MembersReturned(Event):
-    """Devices of users were taken out and in again at once: they had lost their place, or (`why`: silent) never came."""
+    """Devices of users were added anew in one step: they had lost their place, or (`why`: silent) never came."""
 
     users: tuple[str, ...]
     by: str

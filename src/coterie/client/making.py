@@ -151,29 +151,29 @@ class Making(Supplying):
 
     def _proposals(self, intent: Intent) -> list[Proposal] | None:
         """What an intent means in the present epoch; None where it is done already."""
+        proposals: list[Proposal] | None = []
         match intent.kind:
             case IntentKind.ADD:
-                return self._adds(intent)
+                proposals = self._adds(intent)
             case IntentKind.REMOVE:
                 users = set(intent.argument.decode().split())
                 leaves = [leaf for user in users for leaf in self.users().get(user, [])]
                 if self.group.own_leaf in leaves:
                     msg = "to go yourself, leave the group"
                     raise StateError(msg)
-                return [Proposal.of(Remove(LeafIndex(leaf))) for leaf in leaves] or None
+                proposals = [Proposal.of(Remove(LeafIndex(leaf))) for leaf in leaves] or None
             case IntentKind.RENAME | IntentKind.CHANGE_RULES:
                 profile = self.profile.replace(name=intent.argument)
                 if intent.kind == IntentKind.CHANGE_RULES:
                     profile = changed(self.profile, intent.argument, self.epoch)
-                return None if profile == self.profile else [self._extensions(profile)]
+                proposals = None if profile == self.profile else [self._extensions(profile)]
             case IntentKind.TEND:
-                return self._removes(Leaves.decode(intent.argument).leaves)
+                proposals = self._removes(Leaves.decode(intent.argument).leaves)
             case IntentKind.READD:
-                return self._readd(intent)
-            case IntentKind.COMMIT_PENDING:
-                return [] if self._needs_commit() else None
-            case _:
-                return []
+                proposals = self._readd(intent)
+            case IntentKind.COMMIT_PENDING if not self._needs_commit():
+                proposals = None
+        return proposals
 
     def _adds(self, intent: Intent) -> list[Proposal] | None:
         wanted = set(intent.argument.decode().split())
