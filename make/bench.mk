@@ -30,8 +30,13 @@ bench-peers: $(STAMP) ## build the benchmark drivers of all peers whose toolchai
 	@$(PYTHON_BIN) -m bench.peers.build
 
 bench-side: $(STAMP) ## our operations and the peers' side by side, small groups, measured anew (eight minutes)
-	@$(PYTHON_BIN) -m bench.sidebyside --sizes 10,100,1000 --seconds 1 --again \
+	@$(PYTHON_BIN) -m bench.sidebyside --sizes 10,100,1000 --seconds 0.7 --again \
 		--json $(SIDE_BY_SIDE) $(SIDE_BY_SIDE_ARGS)
+	@$(MAKE) --no-print-directory bench-side-report
+
+bench-side-ours: $(STAMP) ## only ours anew, in all groups that were measured: what a change of ours needs
+	@$(PYTHON_BIN) -m bench.sidebyside --peers coterie --known --again --json $(SIDE_BY_SIDE) \
+		$(SIDE_BY_SIDE_ARGS)
 	@$(MAKE) --no-print-directory bench-side-report
 
 bench-side-full: $(STAMP) ## all sizes, shapes and providers, cell by cell; goes on where it was (hours)

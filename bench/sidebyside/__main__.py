@@ -50,8 +50,12 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=Plan.budget, help="for each operation")
     parser.add_argument("--limit", type=float, default=Plan.limit, help="for one operation")
+    parser.add_argument(
+        "--known", action="store_true", help="the groups that the file has, whatever the lists say"
+    )
     parser.add_argument("--again", action="store_true", help="measure also what is there")
     given = parser.parse_args()
+    book = Book(given.json, machine())
     plan = Plan(
         given.peers,
         given.suites,
@@ -61,8 +65,9 @@ def main() -> None:
         given.seconds,
         given.limit,
         given.again,
+        book.groups() if given.known else (),
     )
-    Runner(Book(given.json, machine()), plan, startable(peer for peer, _ in given.peers)).run()
+    Runner(book, plan, startable(peer for peer, _ in given.peers)).run()
 
 
 if __name__ == "__main__":

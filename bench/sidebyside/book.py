@@ -112,6 +112,13 @@ class Book:
         """Whether all of these cells are there."""
         return all(key in self.cells for key in keys)
 
+    def groups(self) -> tuple[tuple[int, str, int], ...]:
+        """Suite, shape and size of all groups in which anything was measured, the small ones first."""
+        found = {
+            (key.suite, key.shape, key.members) for key, cell in self.cells.items() if cell.wall
+        }
+        return tuple(sorted(found, key=lambda group: (group[2], group)))
+
     def over(self, key: Key) -> bool:
         """Whether a smaller group of the same kind was already too much."""
         return any(

@@ -46,8 +46,8 @@ class Lead:
     ratio: float
     our_share: float | None
     """Of our own time, what goes into signatures and HPKE."""
-    rest: float | None
-    """The ratio of what is left on both sides without these; None where nothing is left of the peer's time."""
+    swapped: float | None
+    """The ratio if the peer's signatures and HPKE cost what ours do; None where it does not make all of them."""
 
 
 class Report:
@@ -135,9 +135,8 @@ class Report:
         theirs = self._seconds(key)
         if not (ours and theirs and mine and its):
             return Lead(key, ratio, None, None)
-        left = theirs - its
-        rest = left / (ours - mine) if left > 0 and ours > mine else None
-        return Lead(key, ratio, mine / ours, rest)
+        swapped = (theirs - its + mine) / ours if theirs > its else None
+        return Lead(key, ratio, mine / ours, swapped)
 
     def lead_table(self, least: int) -> list[str]:
         """All of them; nothing where there are none."""
@@ -147,12 +146,12 @@ class Report:
                 _title(lead.key.column),
                 f"{lead.ratio:.2f}" + (f" {CARELESS}" if self._leaves_out(lead.key) else ""),
                 f"{lead.our_share:.0%}" if lead.our_share is not None else "",
-                _digits(lead.rest) if lead.rest is not None else "",
+                f"{lead.swapped:.2f}" if lead.swapped is not None else "",
             ]
-            for lead in self.leads(least)
+            for lead in sorted(self.leads(least), key=_place)
             if lead.key.suite == 1
         ]
-        head = ["operation", "peer", "peer / us", "primitives in our time", "all else, peer / us"]
+        head = ["operation", "peer", "peer / us", "primitives in our time", "with our primitives"]
         return table(head, rows) if rows else []
 
     def prices(self, suite: int) -> list[str]:
@@ -252,8 +251,9 @@ class Report:
             lines += [
                 (
                     "Where a peer is faster in a group of 1,000 or more. The fourth column is what signatures and HPKE"
-                    " take of our own time; the last compares what is left when each side's are subtracted (empty"
-                    " where they take more than the whole operation, which then leaves some of them out)."
+                    " take of our own time; the last is what the third would be if the peer's cost what ours do:"
+                    " above 1, its lead is its primitives' (empty where they would take longer than the whole"
+                    " operation, which then leaves some of them out or runs them faster than one by one)."
                 ),
                 "",
                 *rows,
@@ -296,6 +296,12 @@ def _title(column: tuple[str, str]) -> str:
     peer, provider = column
     name = NAMES.get(peer, peer)
     return name if len(PROVIDERS[peer]) == 1 else f"{name}, {provider}"
+
+
+def _place(lead: Lead) -> tuple[str, int, int, tuple[str, str]]:
+    operations = [name for phase in PHASES for name in phase.operations]
+    key = lead.key
+    return key.shape, key.members, operations.index(key.operation), key.column
 
 
 def _listed(operations: Iterable[str]) -> str:

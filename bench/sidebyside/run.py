@@ -57,10 +57,13 @@ class Plan:
     """Seconds that one operation may take."""
     again: bool = False
     """Whether to measure also what has been measured."""
+    known: tuple[tuple[int, str, int], ...] = ()
+    """These groups, where any are given, and not those of the three lists."""
 
     def groups(self) -> Iterator[tuple[int, str, int]]:
         """Suite, shape and size of each group; small groups are warm after one Commit, whatever they were."""
-        for suite in self.suites:
+        yield from self.known
+        for suite in self.suites if not self.known else ():
             for size in sorted(self.sizes):
                 for shape in self.shapes:
                     if shape == "warm" or size >= groups.LEAST:

@@ -278,6 +278,16 @@ def test_a_plan_names_the_phases_that_fill_what_is_wanted() -> None:
     assert list(shapes.groups()) == [(1, "warm", 2), (1, "warm", 10), (1, "blank", 10)]
 
 
+def test_the_groups_of_a_book_can_be_a_plan(book: Book) -> None:
+    book.put(replace(THEIRS, members=50_000, shape="blank"), measured(1))
+    book.put(THEIRS, measured(1))
+    book.put(replace(THEIRS, members=7), Cell("failed"))
+    assert list(replace(SMALL, known=book.groups()).groups()) == [
+        (1, "warm", 1_000),
+        (1, "blank", 50_000),
+    ]
+
+
 def test_no_operation_is_in_two_phases() -> None:
     operations = [name for phase in PHASES for name in phase.operations]
     assert len(operations) == len(set(operations))
@@ -359,16 +369,19 @@ def test_a_lead_says_how_much_of_it_primitives_are(book: Book) -> None:
     (lead,) = report(book).leads(1_000)
     assert lead.ratio == pytest.approx(0.8)
     assert lead.our_share == pytest.approx(0.6)
-    assert lead.rest == pytest.approx(0.6 / 0.4)
+    assert lead.swapped == pytest.approx(0.8 - 0.2 + 0.6)
     assert list(report(book).leads(1_001)) == []
 
 
-def test_a_peer_that_is_cheaper_than_its_primitives_has_no_rest(book: Book) -> None:
+def test_a_peer_that_is_cheaper_than_its_primitives_does_not_make_them_all(book: Book) -> None:
     book.prices = {OURS.priced: {"verify": 300_000.0}, THEIRS.priced: {"verify": 300_000.0}}
     book.put(OURS, measured(1, calls={"verify": 2}))
     book.put(THEIRS, measured(0.1))
     (lead,) = report(book).leads(1_000)
-    assert lead.rest is None
+    assert lead.swapped is None
+    assert report(book).lead_table(1_000)[-1] == (
+        "| create commit, warm, 1,000 | OpenMLS, libcrux | 0.10 | 60% |  |"
+    )
 
 
 def test_the_page_has_the_machine_the_versions_and_each_group(book: Book) -> None:
