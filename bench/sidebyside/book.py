@@ -97,12 +97,21 @@ class Book:
     def opened(self, peer: str, version: str) -> None:
         """Notes a peer's version; cells of another version are given up."""
         if self.versions.get(peer, version) != version:
-            for key in [key for key in self.cells if key.peer == peer]:
-                del self.cells[key]
-            for kept in (self.prices, self.careless):
-                for place in [place for place in kept if place.startswith(f"{peer}/")]:
-                    del kept[place]
+            self._forget(peer)
         self.versions[peer] = version
+
+    def expects(self, peer: str, identity: str) -> None:
+        """Gives up a peer's cells if their version does not end with this."""
+        if not self.versions.get(peer, identity).endswith(identity):
+            self._forget(peer)
+            del self.versions[peer]
+
+    def _forget(self, peer: str) -> None:
+        for key in [key for key in self.cells if key.peer == peer]:
+            del self.cells[key]
+        for kept in (self.prices, self.careless):
+            for place in [place for place in kept if place.startswith(f"{peer}/")]:
+                del kept[place]
 
     def put(self, key: Key, cell: Cell) -> None:
         """Takes a cell in."""

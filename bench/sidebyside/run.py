@@ -121,6 +121,8 @@ class Runner:
 
     def run(self) -> None:
         """All groups, and in each all peers, one after the other."""
+        for peer, driver in self._drivers.items():
+            self._book.expects(peer, driver.identity)
         for suite, shape, size in self._plan.groups():
             for peer, provider in self._plan.columns:
                 if peer in self._drivers:

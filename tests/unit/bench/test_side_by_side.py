@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -204,17 +205,14 @@ SMALL = Plan(columns=(("openmls", "libcrux"),), sizes=(2,), budget=0.0, limit=20
 
 
 def run(book: Book, plan: Plan, slow: str = "", refused: str = "") -> None:
-    book.careless |= NOT_ASKED
     command = [sys.executable, "-c", ANYTHING.format(slow=slow, refused=refused)]
-    Runner(book, plan, {"openmls": Startable(command, "x")}).run()
+    # What this driver answers has no key package in it.
+    with patch("bench.sidebyside.run.is_careless", return_value=False):
+        Runner(book, plan, {"openmls": Startable(command, "x")}).run()
 
 
 def cells(book: Book) -> dict[str, Cell]:
     return {key.operation: cell for key, cell in book.cells.items()}
-
-
-# What the driver above answers has no key package in it.
-NOT_ASKED = {THEIRS.priced: False}
 
 
 def only(operation: str) -> Plan:
@@ -237,6 +235,16 @@ def test_what_was_measured_is_not_measured_again_unless_asked(book: Book) -> Non
     assert book.cells[key] == measured(7)
     run(book, replace(only("save"), again=True))
     assert book.cells[key].wall == [5]
+
+
+def test_what_an_older_driver_measured_is_measured_again(book: Book) -> None:
+    run(book, only("save"))
+    key = next(key for key in book.cells if key.operation == "load")
+    book.put(key, measured(7))
+    book.versions["openmls"] = "1, older"
+    run(book, only("save"))
+    assert book.cells[key].wall == [5]
+    assert book.versions == {"openmls": "1, x"}
 
 
 def test_an_operation_over_the_limit_is_noted_and_what_follows_is_not_reached(book: Book) -> None:
