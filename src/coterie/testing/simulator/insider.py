@@ -45,6 +45,7 @@ class Forgery:
     leaf: int | None = None
     signature: bytes | None = None
     commit_hash: bytes | None = None
+    head: api.Receipt | None = None
 
 
 class Insider:
@@ -69,6 +70,7 @@ class Insider:
             self.adds_what_expires,
             self.forges_return,
             self.replays_return,
+            self.commits_over_junk,
         )
 
     def __call__(self, choice: int, rng: random.Random) -> None:
@@ -107,7 +109,7 @@ class Insider:
 
     def bundle(self, line: Line, forgery: Forgery, rng: random.Random) -> api.Append:
         """A bundle with a manifest that fits, but for what is forged."""
-        last = self._last_candidate(line)
+        last, head = self._last_candidate(line), forgery.head or line.state.head
         header = api.EntryHeader(
             api.DeliveryVersion.COTERIE1,
             api.EntryKind.BUNDLE,
@@ -123,12 +125,12 @@ class Insider:
             forgery.next,
             forgery.commit_hash or api.sha256(forgery.commit),
             api.ZERO32,
-            line.state.head.hash(),
+            head.hash(),
             line.group.own_leaf if forgery.leaf is None else forgery.leaf,
         )
         signature = forgery.signature or line.group.sign(api.MANIFEST_LABEL.decode(), tbs.encode())
         content = api.CommitContent(api.Manifest(tbs, signature), forgery.commit)
-        sealed = api.SealedContent(api.ContentKind.COMMIT, line.state.head, content.encode())
+        sealed = api.SealedContent(api.ContentKind.COMMIT, head, content.encode())
         return line.keys.append(header, sealed)
 
     def _last_candidate(self, line: Line) -> bytes:
@@ -164,6 +166,16 @@ class Insider:
         good = self.bundle(line, Forgery(rng.randbytes(40), self.access(rng)), rng)
         entry = good.entry.replace(sealed=rng.randbytes(len(good.entry.sealed)))
         self.post(good.replace(entry=entry, signature=_sign(line, entry)))
+
+    def commits_over_junk(self, rng: random.Random) -> None:
+        """Junk, and a valid Commit over it, by who says that it has read nothing: adopted (D-REC-10)."""
+        line = self.line()
+        if line is None:
+            return
+        pending, access = self.commit(line)
+        self.post(self.bundle(line, Forgery(rng.randbytes(40), self.access(rng), 1 << 20), rng))
+        good = Forgery(pending.message.encode(), access, head=line.state.opening)
+        self.post(self.bundle(line, good, rng))
 
     def names_another(self, rng: random.Random) -> None:
         """A bundle under the keys that all share, whose manifest names another member: void (D-VAL-3)."""

@@ -129,6 +129,13 @@ class Observer:
         """Whether the sender of what a member took had seen what the member has seen, up to the sender's head."""
         if stored.entry is None:
             return
+        bundle = stored.entry.header.bundle
+        if bundle is not None and bundle.last_candidate != api.ZERO32:
+            epoch, last = stored.receipt.epoch, stored.receipt.number
+            read = self.receipts[label].items()
+            seen = {receipt.hash() for (e, n), receipt in read if e == epoch and n < last}
+            if bundle.last_candidate not in seen:
+                self.mixed.append(f"{label} adopted a Commit over a candidate that it has not seen")
         head = keys.open(stored.entry).head
         mine = self.receipts[label].get((head.epoch, head.number))
         if mine is not None and mine.hash() != head.hash():

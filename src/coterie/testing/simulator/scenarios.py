@@ -52,6 +52,18 @@ def _service(world: World) -> None:
     world.attackers.append(LyingService(world))
 
 
+def _tampering(world: World) -> None:
+    network = LyingService(world)
+    network.attacks = (
+        network.tells_truth,
+        network.withholds,
+        network.forges,
+        network.swaps,
+        network.skips,
+    )
+    world.attackers.append(network)
+
+
 def _both(world: World) -> None:
     _insider(world)
     _service(world)
@@ -94,6 +106,8 @@ WITH_INSIDER = Scenario("an insider", _with_insider, ATTACKED, prepare=_insider)
 WITH_FLOOD = Scenario("an insider that floods", _small, ("send", "sync", "tick"), 6, prepare=_flood)
 WITH_REMOVED = Scenario("a removed member", _with_insider, ATTACKED, prepare=_removed)
 WITH_LINK = Scenario("a link holder", _with_insider, ATTACKED, prepare=_link)
+WITH_TAMPERING = Scenario("a network that tampers", _weather, ATTACKED, prepare=_tampering)
+"""The service is honest, and what it answers is changed on the way: it must not be blamed for it."""
 WITH_LIAR = Scenario("a lying service", _lying, ATTACKED, prepare=_service)
 WITH_LIAR_AND_INSIDER = Scenario(
     "a lying service and an insider", _lying_with_insider, ATTACKED, prepare=_both
@@ -106,6 +120,7 @@ SCENARIOS = (
     WITH_FLOOD,
     WITH_REMOVED,
     WITH_LINK,
+    WITH_TAMPERING,
     WITH_LIAR,
     WITH_LIAR_AND_INSIDER,
 )

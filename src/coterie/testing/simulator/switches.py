@@ -17,7 +17,7 @@ from unittest import mock
 from coterie.client import line as line_module
 from coterie.client import returning
 from coterie.client.conversation import Conversation
-from coterie.client.line import Line, Stuck, Void
+from coterie.client.line import Evidence, Line, Stuck, Void
 from coterie.client.rereading import Rereading
 from coterie.client.trail import Trail
 from coterie.client.vault import Vault
@@ -82,6 +82,26 @@ def _no_previous(self: Line, receipt: api.Receipt) -> None:
     if receipt.epoch != self.state.epoch or receipt.number != self.next_number:
         msg = "another number than the next one"
         raise VerificationError(msg, rule="D-REC-9")
+
+
+def _no_number(self: Line, receipt: api.Receipt) -> None:
+    """`Line._chain` without the comparison of numbers."""
+    line_module.verify_receipt(self._receipt_key, receipt)
+    if receipt.previous != self.state.head.hash():
+        raise Evidence(self.state.head, receipt, "a receipt names another one before it")
+
+
+@contextmanager
+def _any_candidate_before(_world: World) -> Iterator[None]:
+    real = Line._judge  # noqa: SLF001 - the check that is switched off
+
+    def judge(self: Line, entry: api.Entry, receipt: api.Receipt, now: int) -> Any:  # noqa: ANN401
+        if entry.header.bundle is not None:
+            self.state = self.state.replace(last_candidate=entry.header.bundle.last_candidate)
+        return real(self, entry, receipt, now)
+
+    with mock.patch.object(Line, "_judge", judge):
+        yield
 
 
 def _anything(*_args: object, **_options: object) -> None:
@@ -284,6 +304,25 @@ SWITCHES: tuple[Switch, ...] = (
         _patch(line_module, "verify_receipt", _anything),
         _only(scenarios.WITH_LIAR, "signs_nothing", actions=_LIES),
         frozenset({"nobody_forks_without_evidence"}),
+    ),
+    Switch(
+        "D-REC-9: what does not have the next number is no evidence",
+        _patch(Line, "_chain", _no_number),
+        _only(scenarios.WITH_TAMPERING, "skips", "swaps", actions=_LIES),
+        frozenset({"nobody_honest_is_blamed"}),
+    ),
+    Switch(
+        "D-REC-10: a bundle over a missing candidate stops",
+        _any_candidate_before,
+        _only(
+            scenarios.WITH_LIAR_AND_INSIDER,
+            "hides_candidates",
+            "commits_over_junk",
+            actions=("attack", "attack", "attack", "sync", "send", "tick"),
+            length=60,
+        ),
+        frozenset({"nobody_mixes_histories"}),
+        30,
     ),
     Switch(
         "D-REC-11: heads are compared with the whole chain",

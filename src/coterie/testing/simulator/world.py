@@ -389,6 +389,8 @@ class World:
     def heal(self, rounds: int = 4) -> None:
         """Storms end: everybody is there, nothing is lost, and time passes."""
         self.network.loss = 0.0
+        if not self.kit.lying_service:
+            self.tamper.clear()
         self.service.subscribers.reconnect()
         self._press_on()
         for wait in ((61,) * rounds + (25 * HOUR,)) * 2 + (61,) * rounds:
