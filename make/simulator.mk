@@ -1,7 +1,5 @@
-# The simulator of the delivery protocol (docs/simulator.md), at length: some 50 seeds of each scenario a minute.
+# The simulator of the delivery protocol (docs/simulator.md), at length.
 
 .PHONY: simulate
-simulate: $(STAMP) ## simulate the delivery protocol (COTERIE_SIMULATOR_SEEDS=200, COTERIE_SIMULATOR_FIRST=0)
-	COTERIE_SIMULATOR_SEEDS=$(or $(COTERIE_SIMULATOR_SEEDS),200) \
-		COTERIE_SIMULATOR_FIRST=$(or $(COTERIE_SIMULATOR_FIRST),0) \
-		$(BIN)/pytest -q -n auto tests/scenario/test_simulator.py $(PYTEST_ARGS)
+simulate: $(STAMP) ## simulate the delivery protocol (SIMULATOR_ARGS="--first 20000 --seeds 200 --minutes 60 --jobs 2")
+	@nice -n 10 $(PYTHON_BIN) -m coterie.testing.simulator $(SIMULATOR_ARGS)

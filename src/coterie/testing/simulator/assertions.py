@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from coterie.client.line import verify_receipt
 from coterie.delivery.store import Connection
 from coterie.errors import CoterieError, VerificationError
+from coterie.testing.simulator.device import Device
 from coterie.testing.simulator.observer import Adopted, name_of
 from coterie.testing.simulator.world import World
 from coterie.transport import api
@@ -208,7 +209,7 @@ def nobody_honest_is_blamed(world: World) -> None:
 
 
 def no_key_and_nonce_twice(world: World) -> None:
-    """No generation of a ratchet and no envelope key seals twice (D-ENT-2, D-ENT-7, D-BOX-8)."""
+    """No generation of a ratchet, envelope, chunk or HPKE key seals twice (D-ENT-2, D-ENT-7, D-CHK-3, D-BOX-8)."""
     if world.kit.lying_service and world.observer.restored:
         return  # A service that withholds a copy's own messages hides that it is one: the reuse guard is left then.
     for what, used in (
@@ -217,6 +218,10 @@ def no_key_and_nonce_twice(world: World) -> None:
     ):
         if used and max(used.values()) > 1:
             raise Broken("no_key_and_nonce_twice", f"{what} served {max(used.values())} times")
+    twice = max(map(len, world.observer.sealed.values()), default=0)
+    if twice > 1:
+        what = f"{twice} contents were sealed under one key of a chunk, a box or an inbox"
+        raise Broken("no_key_and_nonce_twice", what)
 
 
 def nothing_unforeseen(world: World) -> None:
@@ -276,6 +281,8 @@ def nobody_is_locked_out(world: World) -> None:
     inside = [d for d in world.honest if d.label in members or d.status == "active"]
     places = {}
     for device in inside:
+        if _knows_nobody(world, device):
+            continue  # Those whom it can ask are stuck as well: the line is over for it (D-SUC-6).
         if device.status in {"none", "left"}:
             continue  # Its Welcome went with whoever added it (removed, or restored) and D-INB-8 waits 14 days.
         line = device.line()
@@ -287,6 +294,16 @@ def nobody_is_locked_out(world: World) -> None:
         epochs = {label: epoch for label, (epoch, _) in places.items()}
         refused = {d.label: d.refused[-1:] for d in inside}
         raise Broken("nobody_is_locked_out", f"members are in epochs {epochs}: {refused}")
+
+
+def _knows_nobody(world: World, device: Device) -> bool:
+    """Whether a stuck device can name none of those members that are active."""
+    line = device.line()
+    if device.status != "stuck" or line is None:
+        return False
+    known = {name_of(member.node.credential) for member in line.group.members()}
+    active = {d.label for d in world.honest if d.status == "active"}
+    return bool(active) and not active & known
 
 
 def _members(world: World) -> set[str]:

@@ -24,6 +24,8 @@ class LyingService:
         self.world = world
         self.lies: dict[str, tuple[Lie, random.Random]] = {}
         self.drops = 0
+        self.spoiled: dict[str, random.Random] = {}
+        """Who gets chunks that are not what was asked for."""
         self.attacks: tuple[Callable[[random.Random], None], ...] = (
             self.parts,
             self.relays,
@@ -36,6 +38,7 @@ class LyingService:
             self.rewrites,
             self.accepts_and_drops,
             self.signs_nothing,
+            self.spoils_chunks,
         )
         world.tamper.append(self.answer)
 
@@ -49,6 +52,8 @@ class LyingService:
         if isinstance(answer, api.ReadResult) and device.label in self.lies:
             lie, rng = self.lies[device.label]
             return lie(answer, rng)
+        if isinstance(answer, api.Chunks) and device.label in self.spoiled:
+            return _spoil(answer, self.spoiled[device.label])
         return answer
 
     def _victim(self, rng: random.Random) -> Device:
@@ -83,7 +88,9 @@ class LyingService:
 
     def tells_truth(self, rng: random.Random) -> None:
         """Ends the lies to one device."""
-        self.lies.pop(self._victim(rng).label, None)
+        label = self._victim(rng).label
+        self.lies.pop(label, None)
+        self.spoiled.pop(label, None)
 
     def withholds(self, rng: random.Random) -> None:
         """Says that an earlier entry is the newest one."""
@@ -104,6 +111,10 @@ class LyingService:
     def hides_candidates(self, rng: random.Random) -> None:
         """Leaves out a bundle and signs new receipts for what follows."""
         self._lie(self._hide, rng)
+
+    def spoils_chunks(self, rng: random.Random) -> None:
+        """Gives chunks with a byte changed, others, none, or fewer (D-CHK-6)."""
+        self.spoiled[self._victim(rng).label] = random.Random(rng.randrange(1 << 30))  # noqa: S311 - repeats
 
     def rewrites(self, rng: random.Random) -> None:
         """Leaves out a message, and signs nothing anew but the numbers."""
@@ -171,6 +182,25 @@ def _unsigned(answer: api.ReadResult, rng: random.Random) -> api.ReadResult:
         for stored in answer.entries
     )
     return answer.replace(entries=entries, head=answer.head.replace(signature=bytes(64)))
+
+
+def _spoil(answer: api.Chunks, rng: random.Random) -> api.Chunks:
+    chunks = list(answer.chunks)
+    if not chunks:
+        return answer
+    at, lie = rng.randrange(len(chunks)), rng.randrange(4)
+    chunk = chunks[at]
+    if lie == 0 and chunk is not None:
+        data = bytearray(chunk.data)
+        data[rng.randrange(len(data))] ^= 1
+        chunks[at] = api.Chunk(bytes(data))
+    elif lie == 1:
+        chunks[at] = None
+    elif lie == 2:
+        rng.shuffle(chunks)
+    else:
+        del chunks[at:]
+    return answer.replace(chunks=tuple(chunks))
 
 
 def _shorten(answer: api.ReadResult, rng: random.Random) -> api.ReadResult:

@@ -5,14 +5,14 @@ The methods of the real classes are wrapped while a simulation runs; nothing tha
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from coterie.client import box
+from coterie.client import box, chunks
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Package
 from coterie.client.line import Committed, Data, Evidence, Line, Proposed, Void
@@ -67,6 +67,8 @@ class Observer:
     """The epoch keys that each member ever had, by epoch."""
     message_keys: Counter[bytes] = field(default_factory=Counter)
     envelope_keys: Counter[bytes] = field(default_factory=Counter)
+    sealed: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    """What was sealed (by hash) under each key of a chunk, and each encapsulated key of a box or inbox."""
     judged: Counter[tuple[str, bytes, int]] = field(default_factory=Counter)
     """How many Commits of a leaf a member judged in an epoch, those it refused."""
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -99,6 +101,7 @@ class Observer:
                 (EpochKeys, "append", self._append),
                 (SecretTree, "next_sending", self._sending),
                 (box, "signed_request", self._asking),
+                (chunks, "seal_chunk", self._sealing),
                 (Line, "opened", self._opened),
                 (Reading, "_stop", self._stop),
             ):
@@ -200,6 +203,19 @@ class Observer:
                 package = api.sha256(MLSMessage.of(add.key_package).encode())
                 whom = name_of(add.key_package.leaf_node.credential)
                 self.moved.setdefault((whom, package), set()).add(entry_hash)
+
+    def _sealing(self, real: Any) -> Any:  # noqa: ANN401 - a function of chunks
+        def seal_chunk(content: api.ChunkContent, key: bytes) -> bytes:
+            data: bytes = real(content, key)
+            if not self.forging:
+                self.sealed[bytes(key)].add(api.sha256(data))
+            return data
+
+        return seal_chunk
+
+    def posted(self, request: api.PostEnvelope | api.SealedRequest) -> None:
+        """Somebody posted what is sealed with HPKE."""
+        self.sealed[request.kem_output].add(api.sha256(request.ciphertext))
 
     def _opened(self, real: Any) -> Any:  # noqa: ANN401 - a class method of Line
         def opened(*args: Any) -> Line:

@@ -21,11 +21,17 @@ def _storm(rng: random.Random) -> Kit:
         outsiders=rng.randrange(3),
         loss=rng.choice((0.0, 0.05, 0.2)),
         doubling=rng.choice((0.0, 0.3)),
+        chunks=rng.random() < 0.5,
     )
 
 
 def _weather(rng: random.Random) -> Kit:
-    return Kit(members=rng.randrange(4, 7), outsiders=1, loss=rng.choice((0.0, 0.05)))
+    return Kit(
+        members=rng.randrange(4, 7),
+        outsiders=1,
+        loss=rng.choice((0.0, 0.05)),
+        chunks=rng.random() < 0.5,
+    )
 
 
 def _with_insider(rng: random.Random) -> Kit:
@@ -60,6 +66,7 @@ def _tampering(world: World) -> None:
         network.forges,
         network.swaps,
         network.skips,
+        network.spoils_chunks,
     )
     world.attackers.append(network)
 

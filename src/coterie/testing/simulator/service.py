@@ -131,17 +131,21 @@ class ModelService:
         who: Requester,
     ) -> Struct:
         logs = self.logs
+        reads: dict[str, Callable[[SQLiteTransaction, Any], Struct]] = {
+            "logs/read": logs.read,
+            "logs/entry": logs.fetch_entry,
+            "chunks/fetch": logs.fetch_chunks,
+            "boxes/read": logs.read_box,
+        }
+        if path in reads:
+            return reads[path](tx, request)
         match path:
             case "logs/create":
                 return logs.create(tx, request, who)
-            case "logs/read":
-                return logs.read(tx, request)
-            case "logs/entry":
-                return logs.fetch_entry(tx, request)
+            case "chunks/put":
+                return logs.put_chunks(tx, request, who)
             case "boxes/post":
                 return logs.post_request(tx, request, who)[0]
-            case "boxes/read":
-                return logs.read_box(tx, request)
             case _:
                 raise Refused(api.ErrorCode.UNKNOWN_PATH, f"{path} is not simulated")
 

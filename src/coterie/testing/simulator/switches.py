@@ -372,6 +372,12 @@ SWITCHES: tuple[Switch, ...] = (
         frozenset({"nobody_is_locked_out", "what_was_wanted_is_done", "nothing_unforeseen"}),
     ),
     Switch(
+        "D-COR-5: the answer to a correction begins the chain",
+        _patch(Line, "corrected", _anything),
+        _only(scenarios.WITH_INSIDER, "wrong_access", actions=_INSIDE),
+        frozenset({"nobody_honest_is_blamed", "nobody_is_locked_out", "what_was_wanted_is_done"}),
+    ),
+    Switch(
         "D-BUN-11: refused candidates are followed by a further one",
         _patch(Line, "ended", property(lambda _line: False)),
         _only(scenarios.WITH_INSIDER, "junk_bundle", actions=_INSIDE),

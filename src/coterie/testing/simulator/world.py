@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from coterie.client import client
+from coterie.client import chunks, client, making
 from coterie.errors import ServiceError
 from coterie.mls.tls import Struct
 from coterie.testing.clock import Clock
@@ -30,6 +30,7 @@ from coterie.transport import api
 from coterie.transport.refusal import Refused
 
 HOUR = 3600
+SMALL_CHUNKS = ((chunks, "LEVELS", 1), (chunks, "WIDTH", 2), (making, "WIDTH", 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Kit:
     dishonest: frozenset[str] = field(default_factory=frozenset)
     """Members whose fate nobody promises anything about."""
     lying_service: bool = False
+    chunks: bool = False
+    """Whether a tree of more than two leaves is in chunks, each with two leaves (D-CHK-1 says sixteen)."""
     retention: int = RETENTION
     for_weeks: bool = False
     """Whether the story is long enough for what members look at once a day."""
@@ -131,6 +134,9 @@ class World:
                         stack.enter_context(mock.patch.object(module, what, replacement))
             stack.enter_context(mock.patch.object(client, "STOCK", 2))
             stack.enter_context(mock.patch.object(client, "RETENTION", RETENTION))
+            if self.kit.chunks:
+                for module, name, number in SMALL_CHUNKS:
+                    stack.enter_context(mock.patch.object(module, name, number))
             stack.enter_context(self.observer.watching())
             try:
                 self._populate()
@@ -196,6 +202,10 @@ class World:
 
     def ask(self, who: str, path: str, request: Struct, side: int = 0) -> Struct:
         """Asks the service, whoever it is."""
+        if isinstance(request, api.PostEnvelope):
+            self.observer.posted(request)
+        if isinstance(request, api.PostRequest):
+            self.observer.posted(request.request)
         if isinstance(request, api.Append):
             self.appends.append(request)
             if self.drops:
