@@ -140,7 +140,7 @@ class World:
         return Network(lambda _: WorldCarrier(self.delivery, self.weather, own), http)
 
     @asynccontextmanager
-    async def profile(self, label: str) -> AsyncIterator[Client]:
+    async def profile(self, label: str, *, durable: bool = False) -> AsyncIterator[Client]:
         """Opens a device's profile."""
         async with Client.open(
             self.folder / label,
@@ -149,7 +149,7 @@ class World:
             clock=lambda: self.now + self.wrong_by.get(label, 0),
             welcome_delay=0.0,
             network=self.network(label),
-            durable=False,
+            durable=durable,
         ) as client:
             yield client
 

@@ -382,11 +382,15 @@ class Line:
 
     def _check_head(self, head: api.Receipt, receipt: api.Receipt) -> None:
         """The head that a sender saw is one of this chain, or evidence (D-REC-11)."""
-        verify_receipt(self._receipt_key, head)
+        mine = None
+        if head.epoch == self.state.epoch:
+            mine = self.trail.at(head.number) if head.number else self.state.opening
+        # Mostly it is a receipt whose signature was verified when it was read: all bytes are the same.
+        if mine is None or mine != head:
+            verify_receipt(self._receipt_key, head)
         if head.epoch != self.state.epoch or head.number >= receipt.number:
             msg = "the head inside an entry is not one from before it"
             raise VerificationError(msg, rule="D-REC-11")
-        mine = self.trail.at(head.number) if head.number else self.state.opening
         if mine is not None and mine.hash() != head.hash():
             raise Evidence(mine, head, f"two receipts with number {head.number}")
 

@@ -1,4 +1,4 @@
-"""Catching up with the log, one entry and one transaction at a time (docs/delivery-protocol.md, sections 3, 7, 8)."""
+"""Catching up with the log, many entries in one transaction (docs/delivery-protocol.md, sections 3, 7, 8)."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ from coterie.transport.refusal import Refused
 
 HOUR = 3600
 _PART = 1 << 20
+_ENTRIES = 256
+"""Entries that are taken in one transaction, whose cost they share; few enough that the program answers meanwhile."""
 MAX_ENTRY = 64 * 1024 * 1024
 """The largest entry that is fetched, in bytes; a service takes bundles of 32 MiB by default."""
 
@@ -101,14 +103,12 @@ class Reading(Making):
                 result = await self._tools.delivery.read(line.read())
             if result.gone is not None:
                 self._note_gone(line, result.gone)
-            for stored in result.entries:
-                full = await self._whole(line, stored)
-                self._take(line, full)
-                if self._moved_on(line, epoch):
-                    break
-            else:
-                if self._read_all(line, result):
-                    return
+            left = list(result.entries)
+            while left and not self._moved_on(line, epoch):
+                left[0] = await self._whole(line, left[0])
+                self._take(line, _batch(left))
+            if not self._moved_on(line, epoch) and self._read_all(line, result):
+                return
 
     def _read_all(self, line: Line, result: api.ReadResult) -> bool:
         """Whether there is nothing more to read, now that the entries of a result are read; compares its head."""
@@ -166,33 +166,53 @@ class Reading(Making):
         with self._tools.vault.step() as step:
             step.save_line(self.id, line)
 
-    def _take(self, line: Line, stored: api.StoredEntry) -> None:
-        """One entry, one transaction; what it means is told after it is stored."""
-        tools = self._tools
+    def _take(self, line: Line, entries: list[api.StoredEntry]) -> None:
+        """Some entries, one transaction, up to the one that ends the epoch; what they mean is told after it.
+
+        Where one of them is not the log, what came before it is stored all the same, so that no such answer holds up
+        what is good.
+        """
         told: list[events.Event] = []
-        try:
-            with tools.vault.step() as step:
-                context = line.group.context
-                before, token = line.group.epoch, bytes(line.keys.read_token)
-                outcome = line.take(stored, now=tools.clock())
-                if isinstance(outcome, Committed):
-                    self._note_added(step, outcome.commit)
-                    step.add_passed(self.id, before, Passed(token, stored.receipt, tools.clock()))
-                if isinstance(outcome, Void):
-                    self._want_again(step, line, stored.receipt.entry_hash)
-                told = self._act(step, line, outcome)
-                if isinstance(outcome, Committed) and outcome.commit.next is not None:
-                    told += self._changes(context, outcome.commit)
-                if self._ended(outcome):
-                    step.end(self.id, "this device was removed from the group")
-                else:
-                    step.save_line(self.id, line)
-        except VerificationError as error:
-            raise no_answer(error) from error
-        except Evidence as evidence:
-            self._stop(evidence)
+        wrong: VerificationError | Evidence | None = None
+        with self._tools.vault.step() as step:
+            ended = False
+            for stored in entries:
+                try:
+                    outcome, meant = self._take_one(step, line, stored)
+                except (VerificationError, Evidence) as error:
+                    wrong = error
+                    break
+                told += meant
+                ended = self._ended(outcome)
+                if isinstance(outcome, Committed | Stuck):
+                    break
+            if ended:
+                step.end(self.id, "this device was removed from the group")
+            else:
+                step.save_line(self.id, line)
         for event in told:
-            tools.emit(event)
+            self._tools.emit(event)
+        if isinstance(wrong, Evidence):
+            self._stop(wrong)
+        elif wrong is not None:
+            raise no_answer(wrong) from wrong
+
+    def _take_one(
+        self, step: Step, line: Line, stored: api.StoredEntry
+    ) -> tuple[Outcome, list[events.Event]]:
+        tools, context = self._tools, line.group.context
+        before, keys = line.group.epoch, line.keys
+        outcome = line.take(stored, now=tools.clock())
+        if isinstance(outcome, Committed):
+            self._note_added(step, outcome.commit)
+            token = bytes(keys.read_token)
+            step.add_passed(self.id, before, Passed(token, stored.receipt, tools.clock()))
+        if isinstance(outcome, Void):
+            self._want_again(step, line, stored.receipt.entry_hash)
+        told = self._act(step, line, outcome)
+        if isinstance(outcome, Committed) and outcome.commit.next is not None:
+            told += self._changes(context, outcome.commit)
+        return outcome, told
 
     def _stop(self, evidence: Evidence) -> None:
         """Keeps the evidence, sends nothing more in this group, and tells the user (D-REC-10)."""
@@ -398,3 +418,12 @@ class Reading(Making):
 def _next_renewal(now: int) -> int:
     """When keys are replaced that were replaced now."""
     return now + random.randint(6 * 24 * HOUR, 8 * 24 * HOUR)  # noqa: S311 - a time, not a secret
+
+
+def _batch(left: list[api.StoredEntry]) -> list[api.StoredEntry]:
+    """Takes off the list what is judged in one step: the first entry, and those after it that are here whole."""
+    end = 1
+    while end < min(len(left), _ENTRIES) and (left[end].entry is not None or not left[end].size):
+        end += 1
+    taken, left[:] = left[:end], left[end:]
+    return taken

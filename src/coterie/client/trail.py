@@ -5,7 +5,7 @@ Bounded: of an epoch with more entries the newest `KEPT` are there. Stored in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated
 
 from coterie.mls.tls import Struct, Uint
@@ -50,10 +50,10 @@ class Trail:
         value = self._stored(_key(number))
         return None if value is None else api.Receipt.decode(value)
 
-    def unsaved(self) -> Iterator[tuple[bytes, bytes, bytes]]:
-        """What is to be stored, each with its key and the key of what it pushes out."""
-        for number, receipt in sorted(self._new.items()):
-            yield _key(number), receipt.encode(), _key(max(number - KEPT, 0))
+    def unsaved(self) -> tuple[dict[bytes, bytes], frozenset[bytes]]:
+        """What is to be stored, by key, and the keys of what it pushes out."""
+        puts = {_key(number): receipt.encode() for number, receipt in self._new.items()}
+        return puts, frozenset(_key(number - KEPT) for number in self._new if number >= KEPT)
 
     def saved(self, stored: Callable[[bytes], bytes | None]) -> None:
         """All of it is stored now."""

@@ -14,7 +14,7 @@ from coterie.client.line import Line, LineState
 from coterie.client.notes import StepNotes, VaultNotes
 from coterie.client.trail import PASSED, Passed, Trail
 from coterie.errors import StateError
-from coterie.mls.group import Config, Group
+from coterie.mls.group import Config, Delta, Group
 from coterie.mls.tls import Struct, Uint
 from coterie.storage import Message, MessageState, Transaction, View
 from coterie.storage.view import SpaceReader
@@ -139,9 +139,8 @@ class Step(StepNotes):
     def _save_trail(self, space: str, trail: Trail) -> None:
         if trail.begins:
             self._tx.delete_space(space)
-        for key, receipt, pushed_out in trail.unsaved():
-            self._tx.put(space, key, receipt, secret=False)
-            self._tx.delete(space, pushed_out)
+        puts, drops = trail.unsaved()
+        self._tx.apply(space, Delta(puts, drops), public=(b"",))
         trail.saved(self._reader(space).get)
 
     def add_passed(self, conversation: str, epoch: int, passed: Passed) -> None:

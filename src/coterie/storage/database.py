@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -90,12 +90,21 @@ class Database:
         holds is known again only when the database has been opened anew.
         """
         connection = self.connection
-        if self._broken:
-            msg = f"the disk failed under {self._path}: close the profile, look after the disk, open it again"
-            raise StorageError(msg)
+        self._check()
         with self._translated():
             rows: list[Row] = connection.execute(sql, values).fetchall()
         return rows
+
+    def run_many(self, sql: str, values: Iterable[Row]) -> None:
+        """Runs one statement for each of the values; raises as `run` does."""
+        self._check()
+        with self._translated():
+            self.connection.executemany(sql, values)
+
+    def _check(self) -> None:
+        if self._broken:
+            msg = f"the disk failed under {self._path}: close the profile, look after the disk, open it again"
+            raise StorageError(msg)
 
     def one(self, sql: str, *values: Any) -> Row | None:
         """Runs one statement and gives its first row, or None."""

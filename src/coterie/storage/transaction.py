@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -113,8 +113,32 @@ class Transaction(View):
             self._delete_prefix(number, prefix)
         for key in delta.drops:
             self._delete(number, key)
+        open_values: dict[bytes, bytes] = {}
         for key, value in delta.puts.items():
-            self._put(number, key, value, secret=not key.startswith(prefixes))
+            if key.startswith(prefixes):
+                open_values[key] = value
+            else:
+                self._put(number, key, value, secret=True)
+        self._put_public(number, open_values)
+
+    def _put_public(self, number: int, values: Mapping[bytes, bytes]) -> None:
+        """Stores many values that are no secrets; those that they replace may have been."""
+        if not values:
+            return
+        rows = self._database.run(
+            "SELECT key, slot FROM entry WHERE space = ? AND key BETWEEN ? AND ? AND slot IS NOT NULL",
+            number,
+            min(values),
+            max(values),
+        )
+        for key, slot in rows:
+            if key in values:
+                self._vault.erase(slot)
+        self._database.run_many(
+            "INSERT INTO entry VALUES (?, ?, NULL, ?)"
+            " ON CONFLICT DO UPDATE SET slot = NULL, value = excluded.value",
+            ((number, key, value) for key, value in values.items()),
+        )
 
     def delete_space(self, space: str) -> None:
         """Deletes all entries of a space and its name."""

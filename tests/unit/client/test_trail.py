@@ -23,9 +23,9 @@ def test_a_receipt_is_found_before_and_after_it_is_stored() -> None:
     trail.add(_receipt(3))
     assert trail.at(3) == _receipt(3)
     assert trail.at(2) is None
-    stored.update({key: value for key, value, _ in trail.unsaved()})
+    stored.update(trail.unsaved()[0])
     trail.saved(stored.get)
-    assert not list(trail.unsaved())
+    assert trail.unsaved() == ({}, frozenset())
     assert trail.at(3) == _receipt(3)
     assert trail.at(2) is None
 
@@ -34,9 +34,10 @@ def test_the_oldest_receipts_are_pushed_out() -> None:
     trail, stored = Trail(), dict[bytes, bytes]()
     for number in range(1, KEPT + 100):
         trail.add(_receipt(number))
-        for key, value, pushed_out in trail.unsaved():
-            stored[key] = value
+        puts, drops = trail.unsaved()
+        for pushed_out in drops:
             stored.pop(pushed_out, None)
+        stored.update(puts)
         trail.saved(stored.get)
     assert len(stored) == KEPT
     assert trail.at(99) is None

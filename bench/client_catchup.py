@@ -1,0 +1,121 @@
+"""A client that was away reads many messages of one epoch: what each costs, beside what it cannot cost less.
+
+Run: .venv/bin/python -m bench.client_catchup [--messages 10000] [--members 2] [--profile]
+The Delivery Service runs in the same process, its reads in other threads; measured is the processor's time of the
+client's thread, with storage encrypted and synced as in use. The floor of a message are its primitives (two signatures,
+the sender's and the service's; three ciphertexts) and its row in the history, all rows stored in one transaction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import pstats
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.floor import Prices, calls, decrypt
+from coterie.client import Client
+from coterie.client.content import Content
+from coterie.storage import Message, MessageState, Profile, StorageKey
+from coterie.transport import api
+from tests.client_world import World, world
+from tests.crowd import crowd
+
+TEXT = "a message of ordinary length, as people write them, and a little more than that"
+
+
+def messages_floor(prices: Prices, size: int) -> float:
+    """Seconds that the primitives of one message take."""
+    parts = decrypt(len(TEXT) + 60, 600) + calls(
+        ("verify", 110, 1),  # the receipt
+        ("sha256", size, 2),  # the entry, the receipt's hash
+        ("hmac", 64, 1),  # the envelope's key
+        ("aead open", size, 1),  # the envelope
+    )
+    return prices.floor(parts)
+
+
+def storing_floor(folder: Path, count: int) -> float:
+    """Seconds that so many rows of the history take in one transaction, each."""
+    key = StorageKey.given(bytes(32))
+    with Profile.open(folder / "floor", key, create=True) as profile:
+        start = time.thread_time()
+        with profile.transaction() as tx:
+            for number in range(count):
+                tx.add_message(
+                    Message(
+                        conversation=b"x" * 64,
+                        message_id=number.to_bytes(16),
+                        sender="alice@world.example",
+                        sent_at=number,
+                        received_at=number,
+                        text=f"{number} {TEXT}",
+                        state=MessageState.RECEIVED,
+                    )
+                )
+        return (time.thread_time() - start) / count
+
+
+async def fill(w: World, alice: Client, count: int) -> int:
+    """So many messages in the log; the size of one entry."""
+    line = alice.groups()[0]._conversation.line  # noqa: SLF001 - faster than through the outbox
+    size = 0
+    for number in range(count):
+        content = Content.text(f"{number} {TEXT}", w.now)
+        message = line.group.encrypt(content.encode())
+        append = line.message(api.ContentKind.APPLICATION, message)
+        size = len(append.entry.encode())
+        await alice.tools.delivery.append(append)
+        line.group.save()
+    return size
+
+
+async def measure(count: int, members: int, *, profiled: bool) -> dict[str, float]:
+    """Microseconds for each message: of the client, and of the floor."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with world(Path(folder)) as w:
+            alice = await w.device("alice")
+            async with w.profile("bob", durable=True) as bob:
+                await bob.enrol("bob", w.authentication.add_user("bob").code.decode())
+                group = await alice.create_group("Away")
+                await group.add("bob", *await crowd(w, members - 2))
+                await bob.sync()
+                size = await fill(w, alice, count)
+                prices = Prices()
+                floor = messages_floor(prices, size)
+                watch = cProfile.Profile()
+                if profiled:
+                    watch.enable()
+                start = time.thread_time()
+                await bob.sync()
+                seconds = time.thread_time() - start
+                watch.disable()
+                if profiled:
+                    pstats.Stats(watch, stream=sys.stderr).sort_stats("tottime").print_stats(40)
+                assert len(bob.groups()[0].history(count + 1)) == count
+                prices.sample()
+                floor = messages_floor(prices, size)
+                row = storing_floor(Path(folder), count)
+    micro = {"client": seconds / count, "primitives": floor, "row": row}
+    return {name: round(value * 1e6, 1) for name, value in micro.items()}
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--members", type=int, default=2)
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    found = asyncio.run(measure(options.messages, options.members, profiled=options.profile))
+    found["ratio"] = round(found["client"] / (found["primitives"] + found["row"]), 2)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
