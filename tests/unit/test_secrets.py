@@ -31,6 +31,7 @@ import coterie
 from coterie.authentication.app import _Face
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import SigningKey
+from coterie.client.keeping import KeepingStep
 from coterie.client.notes import StepNotes
 from coterie.client.vault import Step
 from coterie.errors import CoterieError
@@ -63,7 +64,7 @@ ROOMS = (
 NEVER_MADE = {Confidential: "a base"}
 MARK = bytes(range(0xA0, 0xC0))
 """The secret in everything that is made from annotations; each byte is escaped or not, as it comes."""
-SHORT_LIVED = {_Face, SigningKey, Step, StepNotes, Transaction}
+SHORT_LIVED = {_Face, KeepingStep, SigningKey, Step, StepNotes, Transaction}
 """Made for one request or one step, and shown as every object is."""
 LONGEST_KEY = 66
 """The private key of P-521, in bytes."""

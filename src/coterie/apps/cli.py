@@ -12,7 +12,17 @@ import typer
 from rich.console import Console
 
 from coterie import __version__
-from coterie.apps import demo, groups, inspect, interop, operator, people, user, vectors
+from coterie.apps import (
+    demo,
+    groups,
+    inspect,
+    interop,
+    operator,
+    people,
+    successions,
+    user,
+    vectors,
+)
 from coterie.errors import CoterieError, ServiceError
 
 EXIT_ERROR = 1
@@ -25,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(user.app)
 app.add_typer(groups.app)
+app.add_typer(successions.app)
 app.add_typer(people.app)
 app.add_typer(operator.app)
 app.add_typer(demo.app)

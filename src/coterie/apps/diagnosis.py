@@ -48,7 +48,9 @@ def _device(client: Client) -> list[Check]:
 
 
 _ADVICE = {
-    "stuck": "nothing: this device has asked to be added again, which needs another member online",
+    "stuck": "wait: this device has asked to be added again, which needs another member online; where nobody"
+    " is left who could, an administrator's way out is: coterie reform GROUP --without WHOEVER-JAMMED-IT",
+    "moving": "wait: the next group comes when a member who can make it is online",
     "stopped": "the service contradicted itself: ask the operator before you go on",
     "creating": "go online: it is finished then",
 }
@@ -64,6 +66,12 @@ def _groups(client: Client) -> list[Check]:
         Check(status in {"active", "left"}, f"groups {status}: {count}", _ADVICE.get(status, ""))
         for status, count in sorted(states.items())
     ]
+    asked = sum(len(group.invitations()) for group in client.groups())
+    if asked:
+        checks.append(
+            Check(good=False, what=f"re-formed groups that wait for your word: {asked}",
+                  advice="coterie invitations, then coterie follow GROUP or coterie decline GROUP")
+        )  # fmt: skip
     checks.append(
         Check(waiting == 0, f"waiting to be sent: {waiting}", "go online: they are sent then")
     )

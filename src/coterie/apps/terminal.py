@@ -13,6 +13,7 @@ from coterie.apps.showing import clock, person, visible
 from coterie.client import Client, GroupHandle
 from coterie.client.events import (
     Event,
+    Invited,
     Joined,
     Joining,
     JoinRequested,
@@ -20,6 +21,8 @@ from coterie.client.events import (
     MembersRemoved,
     MessageReceived,
     Missed,
+    Moved,
+    Moving,
     Problem,
     RemovedFromGroup,
     Renamed,
@@ -82,7 +85,8 @@ def describe(event: Event, client: Client) -> str:
         head = f"[cyan]{escape(visible(event.name))}[/]"
         return f"{head} [dim]{event.done} of {event.known} parts of the group are here[/]"
     name = client.vault.name(event.conversation) if event.conversation else ""
-    line = _about_members(event, realm) or _about_this_device(event, realm)
+    told = _about_members, _about_this_device, _about_the_next_group
+    line = next(filter(None, (about(event, realm) for about in told)), "")
     return f"[cyan]{escape(visible(name))}[/] {line}" if line else ""
 
 
@@ -108,6 +112,22 @@ def _about_members(event: Event, realm: str) -> str:
         case _:
             return ""
     return f"[dim]{did}[/]"
+
+
+def _about_the_next_group(event: Event, realm: str) -> str:
+    """How a group that goes on as another one does so."""
+    match event:
+        case Moving():
+            who = _who(realm, event.by)
+            return f"[dim]{who} is moving the group; what you write goes out there[/]"
+        case Moved():
+            return "[green]the group goes on as a new one, and you are in it[/]"
+        case Invited():
+            left = f" without {_who(realm, *event.missing)}" if event.missing else ""
+            ask = "coterie follow, or coterie decline"
+            return f"[yellow]{_who(realm, event.by)} re-formed the group{left}[/]: {ask}"
+        case _:
+            return ""
 
 
 def _about_this_device(event: Event, realm: str) -> str:

@@ -15,7 +15,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +31,13 @@ from coterie.client.events import Event, Problem
 from coterie.client.handle import GroupHandle
 from coterie.client.identity import DEFAULT_SUITE, Identity, Package, SigningKey, StoredIdentity
 from coterie.client.intents import Intent, IntentKind
+from coterie.client.inviting import Inviting
 from coterie.client.joining import Joins
 from coterie.client.line import Line
 from coterie.client.links import ask, post_asks, read_link
 from coterie.client.listening import Heard, Listener
 from coterie.client.place import Tools, no_answer
+from coterie.client.reforming import plan_reform
 from coterie.client.vault import StoredConversation, Vault
 from coterie.errors import (
     CoterieError,
@@ -182,7 +184,9 @@ class Client:
         self._conversations = {
             name: Conversation(self._tools, name) for name in self.vault.conversations()
         }
-        self._joins = Joins(self._tools, self._conversations)
+        self._inviting = Inviting(self._tools, self._conversations)
+        self._joins = Joins(self._tools, self._conversations, self._inviting)
+        self._inviting.downloads(self._joins)
 
     @property
     def tools(self) -> Tools:
@@ -306,7 +310,7 @@ class Client:
                 self._conversations[group.id].want(Intent(IntentKind.RENEW, b""))
 
     async def publish(self) -> None:
-        """Opens the inbox and brings the stock of key packages in the directory up to `STOCK` (D-DIR-7)."""
+        """Opens the inbox and brings the stock of key packages in the directory up to `STOCK` a suite (D-DIR-7)."""
         stored = self.identity.stored
         await self._inboxes.open_inbox(
             api.OpenInbox(stored.inbox_id, api.sha256(stored.inbox_token))
@@ -314,13 +318,16 @@ class Client:
         result = await self._inboxes.read_inbox(
             api.ReadInbox(stored.inbox_id, stored.inbox_token, self.vault.inbox_cursor())
         )
-        available = sum(stock.available for stock in result.stock)
-        used = any(stock.last_resort_used for stock in result.stock)
-        now = self._clock()
-        fresh = [self.identity.new_package(now) for _ in range(STOCK - available)]
-        last = []
-        if used or not any(package.last_resort for package in self.vault.packages(self.identity)):
-            last = [self.identity.new_package(now, last_resort=True)]
+        stocks = {int(stock.cipher_suite): stock for stock in result.stock}
+        kept = {p.cipher_suite for p in self.vault.packages(self.identity) if p.last_resort}
+        now, new = self._clock(), self.identity.new_package
+        fresh: list[Package] = []
+        last: list[Package] = []
+        for suite in self.identity.suites:
+            stock = stocks.get(suite)
+            fresh += [new(now, suite) for _ in range(STOCK - (stock.available if stock else 0))]
+            if suite not in kept or (stock is not None and stock.last_resort_used):
+                last.append(new(now, suite, last_resort=True))
         if not fresh and not last:
             return
         # Stored first: a Welcome for a package whose keys are not stored could never be opened.
@@ -439,6 +446,47 @@ class Client:
         await self._finish_creating(conversation, group)
         return GroupHandle(self, self._conversations[conversation])
 
+    async def reform(self, conversation: str, without: Iterable[str] = ()) -> None:
+        """Replaces a group that cannot go on by a new one without some users; all others are asked to come (D-SUC-6).
+
+        Raises `StateError` where the group works or this user has no right to.
+        """
+        handle, now = self._conversations[conversation], self._clock()
+        async with handle.lock:
+            plan = plan_reform(handle, self.vault, self.identity, without, now)
+            group, request = create_group(
+                self.identity,
+                self.tools.config,
+                plan.name,
+                self._server.encode(),
+                handle.line.binding.retention,
+                now,
+                plan.follows,
+            )
+            entry = StoredConversation(plan.name.encode(), b"creating", b"", now, request)
+            with self.vault.step() as step:
+                step.continue_in(conversation, group.group_id, reformed=True)
+                step.begin(conversation, entry)
+                step.save_group(conversation, group)
+                step.save_origin(conversation, plan.origin)
+                if plan.invited:
+                    argument = " ".join(plan.invited).encode()
+                    step.add_intent(conversation, Intent(IntentKind.ADD, argument))
+            handle.forget()
+        with suppress(ServiceError):
+            await self._finish_creating(conversation, group)
+            await handle.sync()
+
+    async def follow(self, conversation: str, by: str | None = None) -> None:
+        """Goes to the group that replaces this one; `by` (`name@realm`) says whose where there are several."""
+        await self._inviting.accept(conversation, by)
+        await self._joins.carry_on()
+        await self.try_sync(self._conversations[conversation])
+
+    def decline(self, conversation: str, by: str | None = None) -> None:
+        """Forgets an invitation to a group that replaces this one."""
+        self._inviting.decline(conversation, by)
+
     async def _finish_creating(self, conversation: str, group: Group) -> None:
         """Creates the log; repeating the same request is harmless (D-LOG-2)."""
         request = self.vault.conversation(conversation).create
@@ -482,6 +530,8 @@ class Client:
                 await self._finish_creating(name, group)
             if status != "stopped":
                 await conversation.sync()
+        for name in await self._inviting.retry():
+            await self._conversations[name].sync()
         if cut is not None:
             raise cut
 
@@ -570,13 +620,13 @@ class Client:
         if result.items:
             await self._read_logs()
         for item in result.items:
-            self._take_envelope(item)
+            await self._take_envelope(item)
         if result.items:
             last = result.items[-1].number
             await self._inboxes.ack_inbox(
                 api.AckInbox(stored.inbox_id, bytes(stored.inbox_token), last)
             )
-        if result.items or _is_low(result.stock):
+        if result.items or _is_low(result.stock, self.identity.suites):
             try:
                 await self.publish()
             except Refused as refused:
@@ -589,20 +639,17 @@ class Client:
             with suppress(ServiceError):
                 await conversation.catch_up()
 
-    def _take_envelope(self, item: api.InboxItem) -> None:
+    async def _take_envelope(self, item: api.InboxItem) -> None:
         """Joins what an envelope invites to; one that means nothing is passed over, and counted."""
         for package in self.vault.packages(self.identity):
-            content = package.open(self.identity.suite, item)
+            content = package.open(item)
             if content is None:
                 continue
             if content.request is not None:
                 self._take_request(package, content.request, item.number)
                 return
             try:
-                if content.welcome is None:
-                    msg = "an envelope that is no invitation"
-                    raise StateError(msg)
-                self._joins.take(package, content.welcome, item.number)
+                await self._inviting.take(package, content, item.number)
             except CoterieError as error:
                 if isinstance(error, StorageError):
                     raise
@@ -628,7 +675,10 @@ def _published(package: Package) -> api.KeyPackageMessage:
     return api.KeyPackageMessage(MLSMessage.of(package.bundle.key_package).encode())
 
 
-def _is_low(stock: tuple[api.Stock, ...]) -> bool:
-    """Whether key packages are to be published before the last of them is claimed (D-DIR-7)."""
-    available = sum(suite.available for suite in stock)
-    return available <= LOW_STOCK or any(suite.last_resort_used for suite in stock)
+def _is_low(stock: tuple[api.Stock, ...], suites: tuple[int, ...]) -> bool:
+    """Whether key packages of a suite are to be published before the last of them is claimed (D-DIR-7)."""
+    left = {int(one.cipher_suite): one for one in stock}
+    return any(
+        suite not in left or left[suite].available <= LOW_STOCK or left[suite].last_resort_used
+        for suite in suites
+    )

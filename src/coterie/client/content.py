@@ -14,7 +14,7 @@ from coterie.errors import DecodeError, RuleViolation
 from coterie.mls.credential import Credential
 from coterie.mls.extension import Extension
 from coterie.mls.group_context import GroupContext
-from coterie.mls.proposal import Add, GroupContextExtensions, Remove
+from coterie.mls.proposal import Add, GroupContextExtensions, ReInit, Remove
 from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.tls import Fixed, Struct, Uint, Uint8Enum
 from coterie.mls.types import ExtensionType
@@ -138,6 +138,15 @@ def read_binding(extensions: tuple[Extension, ...]) -> api.DeliveryBinding:
     raise DecodeError(msg, rule="D-ACC-9")
 
 
+def lacking_suite(tree: RatchetTree, cipher_suite: int) -> list[int]:
+    """The leaves whose capabilities do not list a cipher suite."""
+    return [
+        int(leaf)
+        for leaf, node in tree.members()
+        if cipher_suite not in node.capabilities.cipher_suites
+    ]
+
+
 class UserOf(Protocol):
     """Names the user of a leaf."""
 
@@ -182,7 +191,9 @@ class ProfileRules:
                 if not (own or back or self.may(profile.may_remove, profile, tree, user)):
                     what = f"{user} may not remove members: {profile.only_admins()}"
                     self._refuse("may-remove", what)
-            if isinstance(content, GroupContextExtensions):
+            if isinstance(content, ReInit):
+                self._check_reinit(before, tree, content, user)
+            elif isinstance(content, GroupContextExtensions):
                 self._check_extensions(before, tree, content.extensions, user)
 
     def may(self, who: WhoMay, profile: GroupProfile, tree: RatchetTree, user: str) -> bool:
@@ -223,6 +234,33 @@ class ProfileRules:
         if not self.may(who, profile, tree, user):
             what = f"{user} may not change the group's rules: {profile.only_admins()}"
             self._refuse("may-change", what)
+
+    def _check_reinit(
+        self, before: GroupContext, tree: RatchetTree, reinit: ReInit, user: str
+    ) -> None:
+        """What an announced group must be, so that all members can follow (D-SUC-8)."""
+        profile = read_profile(before.extensions)
+        if not self.may(WhoMay.ADMINS, profile, tree, user):
+            what = f"{user} may not end the group for another one: {profile.only_admins()}"
+            self._refuse("may-reinit", what)
+        old, new = read_binding(before.extensions), read_binding(reinit.extensions)
+        origin = new.predecessor
+        if (
+            origin is None
+            or origin.predecessor_type != api.PredecessorType.REINIT
+            or (origin.group_id, origin.log_id) != (before.group_id, old.log_id)
+        ):
+            self._refuse("reinit-origin", "the announced group does not name the one it follows")
+        if reinit.group_id == before.group_id or new.log_id == old.log_id:
+            self._refuse("reinit-new", "the announced group has the old one's id or log")
+        if (new.service, new.receipt_key) != (old.service, old.receipt_key):
+            self._refuse("reinit-service", "a group stays with its service")
+        if len(read_profile(reinit.extensions).name) > MAX_NAME:
+            self._refuse("name-length", f"a group's name has at most {MAX_NAME} bytes")
+        if lacking := lacking_suite(tree, reinit.cipher_suite):
+            users = ", ".join(sorted({self._names.user_of(tree, leaf) for leaf in lacking}))
+            msg = f"not all devices can use cipher suite {int(reinit.cipher_suite)}: {users}"
+            self._refuse("reinit-suite", msg)
 
     @staticmethod
     def _refuse(slug: str, message: str) -> NoReturn:

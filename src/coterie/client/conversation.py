@@ -17,8 +17,8 @@ from contextlib import asynccontextmanager
 from coterie.client import events
 from coterie.client.admitting import Admitting
 from coterie.client.intents import COMMITS, Intent, IntentKind
+from coterie.client.moving import Moving
 from coterie.client.place import END_WAIT, no_answer
-from coterie.client.rereading import Rereading
 from coterie.client.seeing import Seeing
 from coterie.errors import (
     CoterieError,
@@ -37,13 +37,14 @@ _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.Erro
 _LONGEST_END_WAIT = 60
 
 
-class Conversation(Rereading, Admitting, Seeing):
+class Conversation(Moving, Admitting, Seeing):
     """A group that this device is in, or was."""
 
     async def sync(self) -> None:
         """Reads the log to its end and carries out what is wanted; raises `ServiceError` where the service is away."""
         async with self._at_work():
             await self._catch_up()
+            await self._move_on()
             await self._read_box()
             self._admit_at_once()
             self._plan_renewal()
@@ -105,6 +106,10 @@ class Conversation(Rereading, Admitting, Seeing):
                 raise ServiceError(msg, retry_after=1)
             if intent.kind == IntentKind.SEND and self._needs_commit():
                 intent_id, intent = self._commit_first()
+            if intent.kind == IntentKind.REINIT and self.group.pending_proposals:
+                # What waits would be lost with the group: who asked to leave is not taken along.
+                intent = Intent(IntentKind.COMMIT_PENDING, b"")
+                intent_id = self.want(intent)
             await self._do(intent_id, intent)
 
     def _commit_first(self) -> tuple[int, Intent]:
@@ -169,7 +174,7 @@ class Conversation(Rereading, Admitting, Seeing):
             intent = await self._prepare(intent_id, intent)
         if intent.sealed is None:
             return False
-        appended = await self._append(intent)
+        appended = await self._send(intent)
         self._check_receipt(intent.sealed, appended.receipt)
         self._keep_opened(intent_id, intent, appended)
         return True
@@ -217,8 +222,3 @@ class Conversation(Rereading, Admitting, Seeing):
                 step.update_intent(intent_id, intent.waiting())
                 step.save_line(self.id, line)
         await asyncio.sleep(random.uniform(0, 0.05 * min(intent.attempts + 1, 10)))  # noqa: S311
-
-    def _check_receipt(self, sent: api.Append, receipt: api.Receipt) -> None:
-        if receipt.entry_hash != sent.entry.hash() or receipt.epoch != sent.entry.header.epoch:
-            msg = "the service's receipt is for something else than what was sent"
-            raise ServiceError(msg, rule="D-REC-5", retry_after=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 
 from coterie.client.content import (
     BINDING_EXTENSION,
@@ -10,9 +11,19 @@ from coterie.client.content import (
 )
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Identity
+from coterie.mls.crypto import suite_of
 from coterie.mls.extension import Extension
 from coterie.mls.group import Config, Group
 from coterie.transport import api
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """The group that a new one replaces, as its maker has it."""
+
+    predecessor: api.Predecessor
+    profile: GroupProfile
+    cipher_suite: int
 
 
 def create_group(
@@ -22,6 +33,7 @@ def create_group(
     service: bytes,
     retention: int,
     now: int,
+    follows: Follows | None = None,
 ) -> tuple[Group, api.CreateLogRequest]:
     """A new group with its log's first epoch (D-LOG-5); the caller stores both before it sends the request."""
     log_id = secrets.token_bytes(32)
@@ -29,9 +41,14 @@ def create_group(
         api.DeliveryVersion.COTERIE1, service, identity.stored.receipt_key, log_id, retention
     )
     profile = GroupProfile(name.encode(), (identity.user.encode(),))
+    suite = identity.suite
+    if follows is not None:
+        binding, profile = binding.replace(predecessor=follows.predecessor), follows.profile
+        if follows.cipher_suite in identity.suites:
+            suite = suite_of(follows.cipher_suite)
     group = Group.create(
         secrets.token_bytes(32),
-        identity.suite,
+        suite,
         identity.signature_key,
         identity.credential,
         identity.capabilities(),

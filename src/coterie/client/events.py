@@ -12,7 +12,7 @@ class Event:
     """Something that happened in a conversation."""
 
     conversation: str
-    """The conversation's id: the hexadecimal group id."""
+    """The conversation's id on this device: the hexadecimal id of the first group that it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,31 @@ class JoinRequested(Event):
 
     user: str
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moving(Event):
+    """A member moves the group to a new one, of another suite or retention; texts wait until this device is there."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved(Event):
+    """The conversation goes on in a new group, which follows the old one or replaces it; its history stays."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invited(Event):
+    """Somebody re-formed the group: `GroupHandle.follow` goes there, with the history; nothing happens before."""
+
+    by: str
+    users: tuple[str, ...]
+    """Who is in the new group."""
+    missing: tuple[str, ...]
+    """Who was in the old one and is not."""
 
 
 @dataclass(frozen=True, slots=True)

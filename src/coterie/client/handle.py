@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coterie.client.admitting import JoinRequest
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
     from coterie.client.client import Client
 
 
+@dataclass(frozen=True, slots=True)
+class ReformedBy:
+    """A group that somebody made in the place of another one: by whom, with whom, and without whom."""
+
+    by: str
+    users: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
 class GroupHandle:
     """A group of this device, for the application."""
 
@@ -29,7 +40,7 @@ class GroupHandle:
 
     @property
     def id(self) -> str:
-        """The conversation's id: the hexadecimal group id."""
+        """The conversation's id on this device: the hexadecimal id of the first group that it had."""
         return self._conversation.id
 
     @property
@@ -39,7 +50,7 @@ class GroupHandle:
 
     @property
     def status(self) -> str:
-        """active, creating, left, stuck or stopped."""
+        """active, creating, moving, left, stuck or stopped."""
         return self._client.vault.status(self.id)
 
     @property
@@ -130,6 +141,46 @@ class GroupHandle:
     async def renew_keys(self) -> None:
         """Replaces this device's keys in the group: who had a copy of the old ones is locked out."""
         await self._want(IntentKind.RENEW, b"")
+
+    async def reinitialise(
+        self, *, cipher_suite: int | None = None, retention: int | None = None
+    ) -> None:
+        """Moves the group to a new one of another cipher suite, or whose log keeps entries for another time (seconds).
+
+        Name, rules, members, history and what waits go along; all devices follow by themselves. For administrators.
+        Raises `StateError` for what cannot be; where a member cannot follow, a `Problem` names it, and nothing is done.
+        """
+        self._conversation.want_other(cipher_suite, retention)
+        await self._client.try_sync(self._conversation)
+
+    async def reform(self, *, without: Iterable[str] = ()) -> None:
+        """Replaces a group that is jammed by one without some users; the others are asked, and history stays.
+
+        Raises `StateError` where the group works, or this user has no right to.
+        """
+        await self._client.reform(self.id, without)
+
+    def invitations(self) -> list[ReformedBy]:
+        """The groups that others made in the place of this one, the one that counts first."""
+        return [
+            ReformedBy(
+                invitation.by.decode(),
+                tuple(user.decode() for user in invitation.users),
+                tuple(user.decode() for user in invitation.missing),
+            )
+            for invitation in self._client.vault.reforms(self.id)
+        ]
+
+    async def follow(self, by: str | None = None) -> None:
+        """Goes to the group that replaces this one, with the history; `StateError` where there is none."""
+        await self._client.follow(self.id, self._full_name(by))
+
+    def decline(self, by: str | None = None) -> None:
+        """Stays out of the group that replaces this one."""
+        self._client.decline(self.id, self._full_name(by))
+
+    def _full_name(self, user: str | None) -> str | None:
+        return None if user is None else self._client.identity.full_name(user)
 
     async def leave(self) -> None:
         """Asks the others to remove this device; they do with their next Commit. Who is alone is out at once.

@@ -13,7 +13,7 @@ from coterie.identity.names import UserId
 from coterie.identity.revocation import RevocationLists
 from coterie.identity.x509 import Anchor, load_certificate
 from coterie.mls.credential import Certificate, Credential
-from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
+from coterie.mls.crypto import SUPPORTED_CIPHER_SUITES, SignaturePrivateKey, suite_of
 from coterie.mls.extension import Capabilities, Extension, capabilities
 from coterie.mls.framing import MLSMessage
 from coterie.mls.hpke import HPKEPrivateKey
@@ -73,6 +73,11 @@ class Package:
         """The KeyPackageRef."""
         return self.bundle.key_package.reference()
 
+    @property
+    def cipher_suite(self) -> int:
+        """The suite of the group that it can be added to."""
+        return int(self.bundle.key_package.cipher_suite)
+
     def stored(self) -> bytes:
         """As it is stored."""
         bundle = self.bundle
@@ -84,9 +89,9 @@ class Package:
             int(self.last_resort),
         ).encode()
 
-    def open(self, suite: Suite, item: api.InboxItem) -> api.EnvelopeContent | None:
+    def open(self, item: api.InboxItem) -> api.EnvelopeContent | None:
         """What an envelope holds, None where it is not for this key package (D-INB-5)."""
-        info = api.INBOX_INFO + self.reference
+        info, suite = api.INBOX_INFO + self.reference, suite_of(self.cipher_suite)
         try:
             data = suite.hpke.open(self.inbox_key, item.kem_output, info, b"", item.ciphertext)
             return api.EnvelopeContent.decode(bytes(data))
@@ -159,10 +164,18 @@ class Identity:
         end = certificate.not_valid_after_utc.timestamp()
         return now >= start + (end - start) * 2 / 3
 
+    @property
+    def suites(self) -> tuple[int, ...]:
+        """The suites that this device can use: its own first, then all others in which its key can sign."""
+        own = self.suite.cipher_suite
+        others = (n for n in SUPPORTED_CIPHER_SUITES if n != own)
+        scheme = self.suite.signature
+        return (int(own), *(n for n in others if suite_of(n).signature is scheme))
+
     def capabilities(self) -> Capabilities:
         """What this client supports, with GREASE."""
         return capabilities(
-            cipher_suites=[self.stored.cipher_suite],
+            cipher_suites=self.suites,
             credentials=[CredentialType.X509],
             extensions=EXTENSION_TYPES,
             rng=secrets.token_bytes,
@@ -172,12 +185,15 @@ class Identity:
         """The lifetime of a key package made now."""
         return Lifetime(now - _BACKDATED, now + KEY_PACKAGE_LIFETIME)
 
-    def new_package(self, now: int, *, last_resort: bool = False) -> Package:
-        """A fresh key package, bound to this device's inbox (D-INB-1)."""
-        inbox_key = self.suite.generate_hpke_key(secrets.token_bytes)
+    def new_package(
+        self, now: int, cipher_suite: int | None = None, *, last_resort: bool = False
+    ) -> Package:
+        """A fresh key package of a suite (this device's own if none), bound to this device's inbox (D-INB-1)."""
+        suite = self.suite if cipher_suite is None else suite_of(cipher_suite)
+        inbox_key = suite.generate_hpke_key(secrets.token_bytes)
         info = api.InboxInfo(self.stored.inbox_id, inbox_key.public)
         bundle = create_key_package(
-            self.suite,
+            suite,
             self.signature_key,
             self.credential,
             self.capabilities(),
@@ -190,7 +206,7 @@ class Identity:
     def load_package(self, value: bytes) -> Package:
         """A key package that was stored."""
         stored = StoredPackage.decode(value)
-        suite = self.suite
+        suite = suite_of(stored.key_package.cipher_suite)
         bundle = KeyPackageBundle(
             stored.key_package,
             suite.load_hpke_key(stored.init_key, stored.key_package.init_key),

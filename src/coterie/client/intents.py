@@ -29,6 +29,7 @@ class IntentKind(Uint8Enum):
     CHANGE_RULES = 10
     READD = 11
     TEND = 12
+    REINIT = 13
 
 
 COMMITS = frozenset(
@@ -41,9 +42,22 @@ COMMITS = frozenset(
         IntentKind.CHANGE_RULES,
         IntentKind.READD,
         IntentKind.TEND,
+        IntentKind.REINIT,
     }
 )
 """Intents that end the epoch."""
+_OF_ONE_GROUP = frozenset(
+    {
+        IntentKind.WELCOME,
+        IntentKind.CORRECT,
+        IntentKind.READD,
+        IntentKind.COMMIT_PENDING,
+        IntentKind.RENEW,
+        IntentKind.TEND,
+        IntentKind.REINIT,
+    }
+)
+"""Intents that mean nothing in the group that follows."""
 
 
 class Reason(Uint8Enum):
@@ -89,6 +103,17 @@ class Intent(Struct):
     def waiting(self) -> Intent:
         """The intent without what was sealed for an epoch that is over."""
         return self.replace(sealed=None, opened=None, attempts=self.attempts + 1)
+
+    def carried(self, *, reformed: bool) -> Intent | None:
+        """What is wanted of the group that follows, None for nothing.
+
+        Of a re-formed group, which has other members and rules, nothing is wanted but that texts are sent.
+        """
+        if self.kind == IntentKind.SEND:
+            return self.waiting()
+        if reformed or self.kind in _OF_ONE_GROUP:
+            return None
+        return self.waiting().replace(claimed=())
 
 
 class Leaves(Struct):

@@ -21,10 +21,10 @@ from coterie.client.conversation import Conversation
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Package
 from coterie.client.intents import Invitation
+from coterie.client.inviting import Inviting
 from coterie.client.line import Line, verify_opening
 from coterie.client.place import DROPPED, Tools
 from coterie.client.returning import ASK_AGAIN
-from coterie.client.vault import StoredConversation
 from coterie.errors import (
     CoterieError,
     DecodeError,
@@ -78,21 +78,31 @@ class Prospect:
 class Joins:
     """The invitations of one device."""
 
-    def __init__(self, tools: Tools, conversations: dict[str, Conversation]) -> None:
+    def __init__(
+        self, tools: Tools, conversations: dict[str, Conversation], inviting: Inviting
+    ) -> None:
         self._tools = tools
         self._conversations = conversations
+        self._inviting = inviting
 
     # -- an invitation arrives
 
-    def take(self, package: Package, welcome: api.WelcomeContent, number: int) -> None:
-        """Enters the group at once, or notes what is to be downloaded; `number` is the envelope's.
+    async def take(
+        self,
+        package: Package,
+        welcome: api.WelcomeContent,
+        number: int | None,
+        continues: str | None = None,
+    ) -> None:
+        """Enters the group at once, or notes what is to be downloaded; `number` is the envelope's, if it is new.
 
+        `continues` is the conversation whose group ended with a ReInit that the invitation leads on from.
         Raises an error of `coterie.errors` where the invitation is not valid.
         """
         if welcome.state is None:
-            self._enter(package, welcome, None, None, number=number)
+            await self._enter(package, welcome, None, None, number=number, continues=continues)
             return
-        prospect = self._open(package, welcome, welcome.state)
+        prospect = self._open(package, welcome, welcome.state, continues)
         join = Invitation(
             prospect.conversation.encode(), package.reference, welcome, self._tools.clock()
         )
@@ -102,24 +112,45 @@ class Joins:
                     # A later invitation to the same group; what was downloaded serves it, too.
                     step.remove_package(other.package)
             step.save_invitation(join)
-            step.set_inbox_cursor(number + 1)
+            if number is not None:
+                step.set_inbox_cursor(number + 1)
+
+    def _ended(self, conversation: str | None) -> Group | None:
+        """The group of a conversation that ended with a ReInit."""
+        return None if conversation is None else self._conversations[conversation].line.group
+
+    def _continued(self, group_id: str) -> str | None:
+        """The conversation of which a group is the successor that counts."""
+        for name in self._conversations:
+            succession = self._tools.vault.succession(name)
+            counting = None if succession is None else succession.counting
+            if counting is not None and counting.group_id.hex() == group_id:
+                return name
+        return None
 
     def _taken(self) -> frozenset[bytes]:
         """The ids of the groups that this device is in."""
         vault = self._tools.vault
         return frozenset(
-            bytes.fromhex(name)
+            vault.present_group(name)
             for name in vault.conversations()
             if vault.status(name) in {"active", "creating"}
         )
 
-    def _open(self, package: Package, welcome: api.WelcomeContent, state: api.ChunkRef) -> Prospect:
+    def _open(
+        self,
+        package: Package,
+        welcome: api.WelcomeContent,
+        state: api.ChunkRef,
+        continues: str | None,
+    ) -> Prospect:
         """All that can be checked before anything is downloaded (D-INB-7)."""
         opened = Group.open_welcome(
             MLSMessage.read(welcome.welcome),
             package.bundle,
             self._tools.config,
             groups=self._taken(),
+            continues=self._ended(continues),
         )
         binding = read_binding(opened.info.group_context.extensions)
         _check_log(binding, welcome)
@@ -150,7 +181,8 @@ class Joins:
             if package is None or state is None:
                 msg = "its key package is not held any more"
                 raise StateError(msg)
-            prospect = self._open(package, join.welcome, state)
+            continues = self._continued(join.conversation.decode())
+            prospect = self._open(package, join.welcome, state, continues)
         except CoterieError as error:
             self._give_up(join, f"an invitation is not valid any more: {error}")
             return
@@ -205,7 +237,8 @@ class Joins:
         tree = assemble(prospect.root, parents, lambda ref: self._kept(prospect, ref))
         references = {place: content.children for place, content in parents.items()}
         shared = SharedState.gathered(state, references)
-        self._enter(package, join.welcome, tree, shared)
+        continues = self._continued(join.conversation.decode())
+        await self._enter(package, join.welcome, tree, shared, continues=continues)
 
     def _kept(self, prospect: Prospect, ref: api.ChunkRef) -> bytes:
         """A chunk that was downloaded; raises `Absent` where the disk has it no more as it was."""
@@ -270,7 +303,7 @@ class Joins:
 
     # -- the group is entered
 
-    def _enter(
+    async def _enter(
         self,
         package: Package,
         welcome: api.WelcomeContent,
@@ -278,40 +311,29 @@ class Joins:
         shared: SharedState | None,
         *,
         number: int | None = None,
+        continues: str | None = None,
     ) -> None:
         """Joins, in one step; raises where the group is not what the Welcome says."""
-        tools = self._tools
-        message = MLSMessage.read(welcome.welcome)
-        group = Group.join(message, package.bundle, tools.config, tree=tree, groups=self._taken())
+        group = Group.join(
+            MLSMessage.read(welcome.welcome),
+            package.bundle,
+            self._tools.config,
+            tree=tree,
+            groups=self._taken(),
+            continues=self._ended(continues),
+        )
         line = Line.opened(group, welcome.parent, welcome.opening, shared)
         _check_log(line.binding, welcome)
-        conversation = group.group_id.hex()
-        by = tools.identity.user_of(group.tree, group.welcomed_by or LeafIndex(0))
-        if self._is_unwanted(line, by):
+        by = self._tools.identity.user_of(group.tree, group.welcomed_by or LeafIndex(0))
+        if continues is None and self._is_unwanted(line, by):
             self._decline(package, group.group_id, by, number)
             return
-        handle = self._conversations.get(conversation) or Conversation(tools, conversation)
-        name = read_profile(group.context.extensions).name
-        with tools.vault.step() as step:
-            step.begin_again(conversation)
-            step.begin(conversation, StoredConversation(name, b"active", b"", tools.clock()))
-            step.set_status(conversation, "active")
-            step.save_line(conversation, line)
-            step.add_box(conversation, line.state.epoch, bytes(line.keys.box_seed), group.epoch)
-            step.forget_ask(bytes(line.binding.log_id))
-            step.remove_invitation(conversation)
-            if not package.last_resort:
-                step.remove_package(package.reference)
-            if number is not None:
-                step.set_inbox_cursor(number + 1)
-        handle.enter(line)
-        self._conversations[conversation] = handle
-        tools.emit(events.Joined(conversation, name.decode(errors="replace"), by))
+        await self._inviting.settle(package, welcome, line, number)
 
     def _is_unwanted(self, line: Line, by: str) -> bool:
         """Whether a group is one that a blocked user invited to, and nobody here asked for."""
         vault, group_id, log_id = self._tools.vault, line.group.group_id, line.binding.log_id
-        if group_id.hex() in self._conversations:
+        if vault.conversation_of(group_id) is not None:
             return False
         if any(ask.link.log_id == log_id for ask in vault.asks()):
             return False

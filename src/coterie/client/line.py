@@ -125,9 +125,19 @@ class Stuck:
     why: str
     added_again: bool = False
     """Whether the Commit does that: its Welcome is on the way (D-BOX-11)."""
+    leaf: int | None = None
+    """Whose Commit it is; not proved to be at fault."""
 
 
-Outcome = Sent | Data | Proposed | Committed | Void | Stuck
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A successor of a group that was reinitialised; whether it counts is for who acts on it (D-SUC-2)."""
+
+    content: bytes
+    number: int
+
+
+Outcome = Sent | Data | Proposed | Committed | Void | Stuck | Announced
 
 
 class Line:
@@ -155,6 +165,11 @@ class Line:
         if self._keys is None:
             self._keys = EpochKeys.derive(self.group.export_secret, self.binding.log_id)
         return self._keys
+
+    @property
+    def receipt_key(self) -> Ed25519PublicKey:
+        """The key under which the service signs the log."""
+        return self._receipt_key
 
     @property
     def next_number(self) -> int:
@@ -193,6 +208,12 @@ class Line:
         """An entry with a message for the present epoch."""
         header = self._header(api.EntryKind.MESSAGE)
         sealed = api.SealedContent(kind, self.state.head, message.encode())
+        return self.keys.append(header, sealed)
+
+    def successor(self, content: bytes) -> api.Append:
+        """The entry that announces the group which follows a reinitialised one (D-SUC-2)."""
+        header = self._header(api.EntryKind.SUCCESSOR)
+        sealed = api.SealedContent(api.ContentKind.SUCCESSOR, self.state.head, content)
         return self.keys.append(header, sealed)
 
     def _header(
@@ -358,14 +379,16 @@ class Line:
 
     def _judge(self, entry: api.Entry, receipt: api.Receipt, now: int) -> Outcome:
         number, kind = receipt.number, entry.header.kind
-        if kind in {api.EntryKind.CORRECTION, api.EntryKind.SUCCESSOR}:
-            return Void(number, "a correction or successor, which this member does not need")
         if kind == api.EntryKind.BUNDLE:
             bundle = _bundle_of(entry)
             if bundle.last_candidate != self.state.last_candidate:
                 raise Evidence(
                     self.state.head, receipt, "a bundle was accepted over a missing candidate"
                 )
+        if self.group.reinitialized is not None:
+            return self._judge_last(entry, receipt)
+        if kind in {api.EntryKind.CORRECTION, api.EntryKind.SUCCESSOR}:
+            return Void(number, "a correction or successor, which this member does not need")
         try:
             content = self.keys.open(entry)
             self._check_head(content.head, receipt)
@@ -379,6 +402,22 @@ class Line:
                 # Signed with this device's key and not remembered: the profile is a copy that fell behind (D-BOX-8).
                 return Stuck(number, "this profile was restored from a copy")
             return Void(number, str(error), getattr(error, "leaf", None))
+
+    def _judge_last(self, entry: api.Entry, receipt: api.Receipt) -> Outcome:
+        """After a ReInit nothing is read but its successor (D-SUC-1)."""
+        number = receipt.number
+        if entry.header.kind != api.EntryKind.SUCCESSOR:
+            return Void(number, "the group was reinitialised: nothing is said in it any more")
+        try:
+            content = self.keys.open(entry)
+            self._check_head(content.head, receipt)
+        except Evidence:
+            raise
+        except CoterieError as error:
+            return Void(number, str(error))
+        if content.kind != api.ContentKind.SUCCESSOR:
+            return Void(number, "a successor entry with something else in it")
+        return Announced(content.content, number)
 
     def _check_head(self, head: api.Receipt, receipt: api.Receipt) -> None:
         """The head that a sender saw is one of this chain, or evidence (D-REC-11)."""
@@ -429,12 +468,12 @@ class Line:
             commit, own = self._commit_of(content)
         except CoterieError as error:
             if isinstance(error, DecryptionError) or error.rule in PRIVATE_RULES:
-                return Stuck(number, str(error))
+                return Stuck(number, str(error), leaf=leaf)
             if error.rule == Rule.CONFIRMATION_TAG and _has_private_inputs(content.commit):
-                return Stuck(number, str(error))
+                return Stuck(number, str(error), leaf=leaf)
             if error.rule == Rule.PROPOSAL_UNKNOWN and self.state.missed:
                 # The proposal may stand where retention was faster than this member (D-VAL-7).
-                return Stuck(number, str(error))
+                return Stuck(number, str(error), leaf=leaf)
             return Void(number, str(error), leaf)
         return self._adopt(commit, content.manifest.tbs, own=own, entry=entry, receipt=receipt)
 

@@ -35,8 +35,8 @@ class Listened(Protocol):
     id: str
 
     @property
-    def is_active(self) -> bool:
-        """Whether this device takes part."""
+    def reads(self) -> bool:
+        """Whether this device reads the group's log."""
 
     def log_target(self) -> api.LogTarget:
         """The present epoch, from the first entry on that was not read."""
@@ -164,7 +164,7 @@ class Listener:
             self._inbox_followed = True
             await self._inbox.send(_subscribe(0, api.Delivery.WAKE_ONLY, inbox=inbox))
         for group in groups:
-            if not group.is_active:
+            if not group.reads:
                 await self._leave(group.id, 0)
                 continue
             target = group.log_target()

@@ -33,7 +33,7 @@ from coterie.client.rules import changed
 from coterie.client.supplying import Supplying
 from coterie.client.vault import Step
 from coterie.errors import RuleViolation, ServiceError, StateError
-from coterie.mls.extension import Extension
+from coterie.mls.extension import Capabilities, Extension
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import CommitOptions
 from coterie.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
@@ -146,8 +146,15 @@ class Making(Supplying):
             now=self._tools.clock(),
             options=options,
             credential=self._tools.identity.credential,
+            capabilities=self._grown(),
         )
         return line.bundle(pending)
+
+    def _grown(self) -> Capabilities | None:
+        """What this client supports, where its leaf does not list it all."""
+        identity = self._tools.identity
+        listed = self.group.member(self.group.own_leaf).node.capabilities.cipher_suites
+        return None if set(identity.suites) <= set(listed) else identity.capabilities()
 
     def _proposals(self, intent: Intent) -> list[Proposal] | None:
         """What an intent means in the present epoch; None where it is done already."""

@@ -91,6 +91,16 @@ class Place:
         self._end_wait = END_WAIT
         self._offered: list[api.ReadResult] = []
 
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Held by whoever changes the place in the log."""
+        return self._lock
+
+    def forget(self) -> None:
+        """Drops what is in memory: what is stored has changed."""
+        self._line = None
+        self._proposals_since = None
+
     def enter(self, line: Line) -> None:
         """Takes the place in the log that a Welcome gave; the caller stores it."""
         self._line = line
@@ -107,6 +117,11 @@ class Place:
     def is_active(self) -> bool:
         """Whether this device is still in the group."""
         return self._tools.vault.status(self.id) == "active"
+
+    @property
+    def reads(self) -> bool:
+        """Whether this device reads the group's log: it is in the group, or on the way to the one that follows."""
+        return self._tools.vault.status(self.id) in {"active", "moving"}
 
     @property
     def group(self) -> Group:
@@ -191,7 +206,7 @@ class Place:
 
     def want(self, intent: Intent) -> int:
         """Stores an intent; it is carried out by `sync`, now or when the service can be reached."""
-        if not self.is_active:
+        if not self.reads:
             msg = f"this device is not in the group {self.name!r} any more"
             raise StateError(msg)
         with self._tools.vault.step() as step:
@@ -202,7 +217,7 @@ class Place:
 
         With it everything up to the position `answering` is marked as read, so that an answer is given once.
         """
-        if not self.is_active:
+        if not self.reads:
             msg = f"this device is not in the group {self.name!r} any more"
             raise StateError(msg)
         content = Content.text(text, self._tools.clock())

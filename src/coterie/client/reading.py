@@ -11,7 +11,9 @@ from coterie.client.content import (
     read_profile,
 )
 from coterie.client.intents import COMMITS, Intent, IntentKind
+from coterie.client.keeping import Succession
 from coterie.client.line import (
+    Announced,
     Committed,
     Data,
     Evidence,
@@ -26,6 +28,7 @@ from coterie.client.making import Making
 from coterie.client.place import DROPPED, no_answer
 from coterie.client.rules import rules_of
 from coterie.client.scheduling import own_turn_to_fill
+from coterie.client.successor import judge_successor, may_lead
 from coterie.client.supplying import DOUBT_WAIT
 from coterie.client.trail import Passed
 from coterie.client.vault import Step
@@ -91,7 +94,7 @@ class Reading(Making):
 
     async def _read_on(self, *, ask: bool = True) -> None:
         """Reads to the end of the log, or of what was pushed where the service is not to be asked."""
-        while self.is_active:
+        while self.reads:
             line = self.line
             if line.uncorrected:
                 await self._correct(line)
@@ -129,7 +132,7 @@ class Reading(Making):
 
     def _moved_on(self, line: Line, epoch: bytes) -> bool:
         """Whether what was read just now ended the epoch, or this device's part in the group."""
-        return line.state.epoch != epoch or not self.is_active
+        return line.state.epoch != epoch or not self.reads
 
     def _note_gone(self, line: Line, gone: api.Receipt) -> None:
         missed = gone.number - line.state.head.number
@@ -239,6 +242,8 @@ class Reading(Making):
                 told = self._act_on_commit(step, line, outcome)
             case Stuck():
                 told = self._act_on_stuck(step, outcome)
+            case Announced():
+                told = self._act_on_announced(step, line, outcome)
             case Void():
                 told = self._act_on_void(outcome)
         return told
@@ -249,8 +254,10 @@ class Reading(Making):
             # The Welcome is on its way; without one this device asks in a day (D-BOX-11).
             step.set_requested(self.id, b"", self._tools.clock())
             return []
-        what = f"a Commit could not be followed: {outcome.why}"
-        return [events.Problem(self.id, what, "this device asks to be added again")]
+        by = "" if outcome.leaf is None else f" by {self._user(outcome.leaf)}"
+        what = f"a Commit{by} could not be followed: {outcome.why}"
+        advice = "this device asks to be added again; if nobody is left who can, re-form the group"
+        return [events.Problem(self.id, what, advice)]
 
     def _note_added(self, step: Step, commit: StagedCommit) -> None:
         """Remembers how new the key packages were with which clients were added: older requests are old (D-BOX-7)."""
@@ -273,6 +280,32 @@ class Reading(Making):
                 if intent.kind in COMMITS:
                     line.group.drop_pending()
                 step.update_intent(intent_id, intent.waiting())
+
+    def _act_on_announced(self, step: Step, line: Line, outcome: Announced) -> list[events.Event]:
+        """The first valid successor counts, all others are void (D-SUC-2)."""
+        succession = self._tools.vault.succession(self.id)
+        if succession is None or succession.counting is not None:
+            return []
+        try:
+            counting = judge_successor(line.group, outcome.content)
+        except CoterieError as error:
+            return self._act_on_void(Void(outcome.number, str(error)))
+        if counting.leaf != succession.committer and not may_lead(
+            line.group, self._tools.identity, counting.leaf
+        ):
+            return self._act_on_void(Void(outcome.number, "a successor by who has no right to it"))
+        step.save_succession(self.id, succession.replace(counting=counting))
+        return []
+
+    def _begin_to_move(self, step: Step, commit: StagedCommit, own: Intent | None) -> None:
+        """The group ended with a ReInit: only the successor is read now (D-SUC-1)."""
+        succession = Succession(
+            commit.committer.leaf,
+            self._tools.clock(),
+            () if own is None else own.claimed,
+        )
+        step.save_succession(self.id, succession)
+        step.set_status(self.id, "moving", "the group is being moved to a new one")
 
     def _act_on_void(self, outcome: Void) -> list[events.Event]:
         self._tools.count("void entries")
@@ -325,10 +358,12 @@ class Reading(Making):
         self._proposals_since, self._epoch_since = None, now
         if outcome.own:
             step.set_next_renewal(self.id, _next_renewal(now))
+        mine: Intent | None = None
         for intent_id, intent in step.intents(self.id):
             if outcome.own and intent.kind in COMMITS and intent.sealed is not None:
                 self._plan_welcomes(step, line, intent, outcome)
                 step.remove_intent(intent_id)
+                mine = intent
             elif intent.sealed is not None and intent.kind not in {
                 IntentKind.WELCOME,
                 IntentKind.CORRECT,
@@ -341,6 +376,9 @@ class Reading(Making):
         doubts = self._doubt_state(step, commit, fits=outcome.state_fits)
         if commit.removes_self:
             return [events.RemovedFromGroup(self.id, self._name_of(commit))]
+        if line.group.reinitialized is not None:
+            self._begin_to_move(step, commit, mine)
+            return [events.Moving(self.id, self._name_of(commit))]
         step.add_box(self.id, line.state.epoch, bytes(line.keys.box_seed), line.group.epoch)
         name = read_profile(self.group.context.extensions).name.decode(errors="replace")
         step.set_name(self.id, name)

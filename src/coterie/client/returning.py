@@ -43,7 +43,7 @@ class Returning(Reading):
         if asked is not None and tools.clock() - asked < ASK_AGAIN:
             return
         line, identity = self.line, tools.identity
-        package = identity.new_package(tools.clock())
+        package = identity.new_package(tools.clock(), self.group.context.cipher_suite)
         ticket = secrets.token_bytes(32)
         with tools.vault.step() as step:
             step.add_package(package)

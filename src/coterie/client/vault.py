@@ -10,6 +10,7 @@ from coterie.client.chunks import SharedState
 from coterie.client.content import Content
 from coterie.client.identity import Identity, Package, StoredIdentity
 from coterie.client.intents import Intent, Invitation, WelcomeSlice
+from coterie.client.keeping import KeepingStep, KeepingView
 from coterie.client.line import Line, LineState
 from coterie.client.notes import StepNotes, VaultNotes
 from coterie.client.trail import PASSED, Passed, Trail
@@ -51,7 +52,7 @@ class StoredConversation(Struct):
 
     name: bytes
     status: bytes
-    """active, creating, left, stuck or stopped."""
+    """active, creating, moving, left, stuck or stopped."""
     why: bytes
     joined_at: Annotated[int, Uint(8)]
     create: api.CreateLogRequest | None = None
@@ -81,7 +82,7 @@ def _welcome_space(conversation: str, intent_id: int) -> str:
     return f"welcomes/{conversation}/{intent_id}"
 
 
-class Step(StepNotes):
+class Step(StepNotes, KeepingStep):
     """One transaction."""
 
     def __init__(self, tx: Transaction, reader: Callable[[str], SpaceReader]) -> None:
@@ -169,6 +170,35 @@ class Step(StepNotes):
         for intent_id, intent in self.intents(conversation):
             self._tx.update_intent(intent_id, payload=intent.waiting().encode())
 
+    def continue_in(
+        self, conversation: str, group_id: bytes, *, reformed: bool, next_group: bool = False
+    ) -> None:
+        """Another group takes the place of the conversation's: the old one's keys go, the history stays.
+
+        With `next_group` it is the one that was prepared; any other the caller stores.
+
+        What is still wanted is wanted of the new group; of a re-formed one only that texts are sent.
+        """
+        for space in (_group_space, _passed_space, _trail_space, _state_space):
+            self._tx.delete_space(space(conversation))
+        self._tx.delete(_LINES, conversation.encode())
+        for key, _ in list(self._tx.scan(_BOXES, conversation.encode())):
+            self._tx.delete(_BOXES, key)
+        for prefix in (_BOX_CURSOR, _RENEWAL, _REQUESTED):
+            self._tx.delete(_CLIENT, prefix + conversation.encode())
+        if next_group:
+            self.take_next_group(conversation)
+        self.end_succession(conversation)
+        for intent_id, intent in self.intents(conversation):
+            carried = intent.carried(reformed=reformed)
+            if carried is None:
+                self.remove_welcomes(conversation, intent_id)
+                self._tx.remove_intent(intent_id)
+            else:
+                self._tx.update_intent(intent_id, payload=carried.encode())
+        self.forget_joins(conversation)
+        self.link_group(group_id, conversation, present=True)
+
     def add_box(self, conversation: str, epoch: bytes, box: bytes, number: int) -> None:
         """Keeps the seed of an epoch's request box (D-BOX-4), and the epoch's number."""
         value = _OPEN + number.to_bytes(_NUMBER) + box
@@ -213,6 +243,7 @@ class Step(StepNotes):
         self._tx.delete_space(_trail_space(conversation))
         self._tx.delete_space(_passed_space(conversation))
         self._tx.delete_space(_state_space(conversation))
+        self.end_succession(conversation)
         for intent_id, _ in self.intents(conversation):
             self.remove_welcomes(conversation, intent_id)
             self._tx.remove_intent(intent_id)
@@ -364,7 +395,7 @@ def _conversation(view: View, conversation: str) -> StoredConversation:
     return StoredConversation.decode(value)
 
 
-class Vault(VaultNotes):
+class Vault(VaultNotes, KeepingView):
     """A profile, opened."""
 
     @contextmanager
@@ -404,7 +435,7 @@ class Vault(VaultNotes):
         return _conversation(self._view, conversation)
 
     def status(self, conversation: str) -> str:
-        """active, creating, left, stuck or stopped."""
+        """active, creating, moving, left, stuck or stopped."""
         return self.conversation(conversation).status.decode()
 
     def name(self, conversation: str) -> str:

@@ -78,6 +78,11 @@ class ModelIdentity(Identity):
         """The whole credential: one leaf for each device."""
         return self.issuer.client_id(credential)
 
+    @property
+    def suites(self) -> tuple[int, ...]:
+        """One is enough for a model: fewer key packages to make."""
+        return (SUITE,)
+
     def capabilities(self) -> Capabilities:
         """What the model supports."""
         return capabilities(
