@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -453,3 +454,29 @@ def test_nothing_new_is_begun_when_the_time_is_up() -> None:
     plan = Plan([ourselves()], todo, [], seconds=0)
     assert play(plan, matrix, lambda _result: None) == len(todo)
     assert not matrix.cells
+
+
+def test_a_run_that_is_told_to_end_ends_its_peers_and_keeps_what_was_played(tmp_path: Path) -> None:
+    matrix, transcripts = tmp_path / "m.json", tmp_path / "t"
+    command = [sys.executable, "-m", "coterie.apps", "interop", "run", "coterie", "--lanes", "2"]
+    options = ["--scenario", "welcome-one", "--suite", "1", "--histories", "2", "--steps", "100000"]
+    files = ["--json", str(matrix), "--transcripts", str(transcripts)]
+    run = subprocess.Popen([*command, *options, *files], stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while not list(transcripts.glob("*")) and time.monotonic() < until:
+            time.sleep(0.1)
+        peers = _children(run.pid)
+        run.terminate()
+        assert run.wait(60) == 143
+        assert peers
+        assert not [each for each in peers if Path(f"/proc/{each}").exists()]
+        assert len(read_matrix(matrix).cells) == 1
+    finally:
+        run.kill()
+
+
+def _children(process: int) -> set[int]:
+    """The processes that a process has started."""
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return {int(child) for task in tasks for child in task.read_text().split()}

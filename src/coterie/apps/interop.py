@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import sys
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +32,7 @@ app = typer.Typer(
 
 _ALL_SUITES = tuple(range(1, 8))
 _OTHERS = ("ts-mls", "openmls", "mls-rs", "bouncy-castle")
+_TERMINATED = 128 + signal.SIGTERM
 _SAVED_EVERY = 60
 """Seconds between two writings of an unfinished matrix."""
 
@@ -96,8 +98,15 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options
     Example: coterie interop run --histories 20 --json build/interop.json --resume
     """
     _needs_grpc()
-    # The peers' servers are ended on the way out, so being ended must be a way out.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
+    ended = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        # The peers' servers are ended on the way out, so being ended must be a way out. The exception alone
+        # would not do: where it meets a callback of gRPC's it is lost.
+        ended.set()
+        sys.exit(_TERMINATED)
+
+    signal.signal(signal.SIGTERM, end)
     from coterie.interop.runner.document import read_matrix
     from coterie.interop.runner.matrix import Matrix
     from coterie.interop.runner.peers import OURSELVES, built, peers_folder
@@ -122,9 +131,12 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options
         lanes,
         transcripts,
         60 * minutes,
+        ended,
     )
     _play(plan, matrix, as_json)
-    _finish(matrix, as_json, output)
+    if ended.is_set():
+        sys.exit(_TERMINATED)
+    _finish(matrix, output)
 
 
 def _only_known(given: Iterable[str], known: Container[str]) -> None:
@@ -254,14 +266,16 @@ def _play(plan: Plan, matrix: Matrix, as_json: Path | None) -> None:
             if result.outcome is Outcome.FAILED:
                 progress.console.print(f"[red]failed[/] {escape(where)}: {escape(result.words)}")
 
-        left = play(plan, matrix, told)
+        try:
+            left = play(plan, matrix, told)
+        finally:
+            if as_json is not None:
+                _save(matrix, as_json)
     if left:
         print(f"{left} plays were left out: the time is up")
 
 
-def _finish(matrix: Matrix, as_json: Path | None, output: Path | None) -> None:
-    if as_json is not None:
-        _save(matrix, as_json)
+def _finish(matrix: Matrix, output: Path | None) -> None:
     if output is not None:
         from coterie.interop.runner.document import document as page
 

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -136,8 +136,16 @@ def play_scenario(peers: Peers, job: Job, transcripts: Path | None = None) -> Ce
     )  # fmt: skip
 
 
-def play_history(peers: Peers, job: HistoryJob, transcripts: Path | None = None) -> HistoryResult:
-    """Plays one random history; its transcript is written where a folder is given."""
+def play_history(
+    peers: Peers,
+    job: HistoryJob,
+    transcripts: Path | None = None,
+    progress: Callable[[], None] = lambda: None,
+) -> HistoryResult:
+    """Plays one random history; its transcript is written where a folder is given.
+
+    `progress` is called after every step.
+    """
     transcript, began = Transcript(), time.monotonic()
     playing = [peers[name] for name in job.peers]
     for peer in playing:
@@ -146,7 +154,7 @@ def play_history(peers: Peers, job: HistoryJob, transcripts: Path | None = None)
     outcome, words = Outcome.OK, ""
     try:
         history = History(playing, job.suite, job.way, job.seed)
-        history.play(job.steps)
+        history.play(job.steps, progress)
         history.world.free()
     except CoterieError as error:
         outcome, words = Outcome.FAILED, str(error)
@@ -190,58 +198,79 @@ class Plan:
     transcripts: Path | None = None
     seconds: float = math.inf
     """After how long nothing new is begun."""
+    ended: threading.Event = field(default_factory=threading.Event)
+    """Set when the run shall end: nothing new is begun, and histories end after their present step."""
 
 
 def play(plan: Plan, matrix: Matrix, told: Callable[[Cell | HistoryResult], None]) -> int:
     """Plays a plan into a matrix; calls `told` after each cell and history.
 
-    Gives how many plays were left out because the time was up.
+    Gives how many plays were left out because the time was up, or the run was told to end.
     """
-    end = time.monotonic() + plan.seconds
-    waiting: queue.SimpleQueue[Job | HistoryJob] = queue.SimpleQueue()
-    # By suite, so that what is left out when the time is up is alike for all pairs.
-    scenarios = sorted(plan.scenarios, key=lambda job: job.suite)
-    todo: list[Job | HistoryJob] = [*scenarios, *plan.histories]
-    for job in todo:
-        waiting.put(job)
-    lock, errors = threading.Lock(), list[BaseException]()
+    return _Run(plan, matrix, told).play()
 
-    def lane() -> None:
+
+class _EndedError(Exception):
+    """The run was told to end."""
+
+
+class _Run:
+    """The lanes of one run, each with a set of servers."""
+
+    def __init__(
+        self, plan: Plan, matrix: Matrix, told: Callable[[Cell | HistoryResult], None]
+    ) -> None:
+        self.plan, self.matrix, self.told = plan, matrix, told
+        self.end = time.monotonic() + plan.seconds
+        self.waiting: queue.SimpleQueue[Job | HistoryJob] = queue.SimpleQueue()
+        # By suite, so that what is left out when the time is up is alike for all pairs.
+        todo: list[Job | HistoryJob] = [*sorted(plan.scenarios, key=lambda job: job.suite)]
+        for job in [*todo, *plan.histories]:
+            self.waiting.put(job)
+        self.lock = threading.Lock()
+        self.errors: list[BaseException] = []
+
+    def play(self) -> int:
+        threads = [threading.Thread(target=self._lane) for _ in range(self.plan.lanes)]
+        for thread in threads:
+            thread.start()
         try:
-            with all_started(plan.startables) as peers:
-                while not errors and time.monotonic() < end:
-                    _play_one(waiting.get_nowait(), peers, plan, matrix, lock, told)
-        except queue.Empty:
+            for thread in threads:
+                thread.join()
+        except BaseException:
+            # Told to end: the lanes end their peers after the step that they are in.
+            self.plan.ended.set()
+            for thread in threads:
+                thread.join()
+            raise
+        if self.errors:
+            raise self.errors[0]
+        return self.waiting.qsize()
+
+    def _lane(self) -> None:
+        try:
+            with all_started(self.plan.startables) as peers:
+                while not self.plan.ended.is_set() and time.monotonic() < self.end:
+                    self._play_one(self.waiting.get_nowait(), peers)
+        except (queue.Empty, _EndedError):
             return
         except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
-            errors.append(error)
+            self.errors.append(error)
+            self.plan.ended.set()
 
-    threads = [threading.Thread(target=lane) for _ in range(plan.lanes)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return waiting.qsize()
+    def _go_on(self) -> None:
+        if self.plan.ended.is_set():
+            raise _EndedError
 
-
-def _play_one(
-    job: Job | HistoryJob,
-    peers: Peers,
-    plan: Plan,
-    matrix: Matrix,
-    lock: threading.Lock,
-    told: Callable[[Cell | HistoryResult], None],
-) -> None:
-    result: Cell | HistoryResult
-    if isinstance(job, Job):
-        result = play_scenario(peers, job, plan.transcripts)
-    else:
-        result = play_history(peers, job, plan.transcripts)
-    with lock:
-        if isinstance(result, Cell):
-            matrix.cells.append(result)
+    def _play_one(self, job: Job | HistoryJob, peers: Peers) -> None:
+        result: Cell | HistoryResult
+        if isinstance(job, Job):
+            result = play_scenario(peers, job, self.plan.transcripts)
         else:
-            matrix.histories.append(result)
-        told(result)
+            result = play_history(peers, job, self.plan.transcripts, self._go_on)
+        with self.lock:
+            if isinstance(result, Cell):
+                self.matrix.cells.append(result)
+            else:
+                self.matrix.histories.append(result)
+            self.told(result)
