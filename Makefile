@@ -58,6 +58,8 @@ format: $(STAMP) ## put the code into the one form
 .PHONY: lock
 lock: $(RELEASE_STAMP) ## renew the lock files (LOCK_ARGS=--upgrade for newer versions)
 	@$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra dev --output-file requirements/dev.txt
+	@$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra dev --extra fuzz \
+		--constraints requirements/dev.txt --output-file requirements/fuzz.txt
 	@$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra client --extra serve \
 		--constraints requirements/dev.txt --output-file requirements/runtime.txt
 	@$(UV_COMPILE) $(LOCK_ARGS) --group release --output-file requirements/release.txt

@@ -13,6 +13,7 @@ from coterie.errors import CoterieError, DecodeError, RuleViolation
 from coterie.interop.inspecting import describe
 from coterie.mls.framing import FramedContent, MLSMessage
 from coterie.mls.ratchet_tree import UnverifiedTree
+from fuzz.surfaces import SURFACES
 from tests.rules.check import dump
 from tests.rules.world import NOW, World, make
 
@@ -64,5 +65,6 @@ def member(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    each.__name__: each for each in (message, tree, inspect, receive, member)
+    each.__name__: each for each in (message, tree, inspect, receive, member, *SURFACES)
 }
+"""At most twelve, so that each has its time in CI."""

@@ -16,3 +16,7 @@ negative-vectors: $(STAMP) ## write vectors/negative: what a client must refuse
 .PHONY: fuzz
 fuzz: $(STAMP) ## try changed messages, trees, saved states at length (FUZZ_EXAMPLES=1000)
 	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) nice -n 10 $(BIN)/pytest -q -n auto tests/fuzz
+
+.PHONY: attacks
+attacks: $(STAMP) ## run every attack of docs/attacks.md (ATTACKS_ARGS=... for pytest)
+	@$(PYTHON_BIN) -m tests.attack_list $(ATTACKS_ARGS)

@@ -8,20 +8,14 @@ import re
 from pathlib import Path
 
 from coterie.mls.rules import Rule
+from tests.attack_list import DOCUMENT, attacks, named
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = ROOT / "docs" / "attacks.md"
-
-
-def _named() -> list[tuple[str, str]]:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    return re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
 
 
 def test_every_test_that_the_document_names_exists() -> None:
-    named = _named()
-    assert len(named) > 15
-    for file, function in named:
+    assert len(named()) > 15
+    for file, function in named():
         path = ROOT / file
         assert path.is_file(), file
         if function:
@@ -38,7 +32,7 @@ def test_every_test_of_a_hostile_service_is_in_the_document() -> None:
         for node in tree.body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }
-    assert tests == {function for named, function in _named() if named == file}
+    assert tests == {function for named, function in named() if named == file}
 
 
 def _figure(row: str) -> list[int]:
@@ -49,8 +43,17 @@ def _figure(row: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", found[1])]
 
 
+def test_every_attack_over_http_is_in_the_document() -> None:
+    file = "tests/services/test_hostile_network.py"
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    tests = {node.name for node in functions if node.name.startswith("test_")}
+    assert tests <= {function for named_file, function in named() if named_file == file}
+
+
 def test_the_figures_of_the_document_are_those_of_the_repository() -> None:
     assert _figure("rules that a receiver enforces") == [len(Rule)]
+    assert _figure("attacks in the tables above") == [len(attacks())]
     vectors = [
         json.loads(path.read_text(encoding="utf-8"))
         for path in sorted((ROOT / "vectors" / "negative").glob("*.json"))

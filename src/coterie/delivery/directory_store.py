@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from coterie.delivery.store import Connection, Schema
+from coterie.delivery.store import LARGEST, Connection, Schema
 from coterie.mls.types import CipherSuite
 from coterie.transport.api import InboxItem, Stock
 
@@ -130,7 +130,9 @@ class DirectoryTables:
         )
         out: list[InboxItem] = []
         total = 0
-        for number, kem_output, ciphertext in self._db.execute(sql, (inbox, from_number)):
+        for number, kem_output, ciphertext in self._db.execute(
+            sql, (inbox, min(from_number, LARGEST))
+        ):
             total += len(ciphertext)
             if out and total > max_bytes:
                 break
@@ -140,7 +142,7 @@ class DirectoryTables:
     def delete_envelopes(self, inbox: int, through_number: int) -> None:
         """Deletes envelopes up to a number."""
         sql = "DELETE FROM envelope WHERE inbox = ? AND number <= ?"
-        self._db.execute(sql, (inbox, min(through_number, 2**62)))
+        self._db.execute(sql, (inbox, min(through_number, LARGEST)))
 
     # -- key packages
 

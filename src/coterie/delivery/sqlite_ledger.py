@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from coterie.delivery.ledger import Ages, EntryRow, Epoch, Usage
-from coterie.delivery.store import Connection, Schema, Store
+from coterie.delivery.store import LARGEST, Connection, Schema, Store
 from coterie.transport.api import (
     Access,
     BoxItem,
@@ -208,7 +208,8 @@ class SQLiteTransaction:
 
     def entry_at(self, epoch: Epoch, number: int) -> EntryRow | None:
         """See LogTransaction."""
-        row = self._one(_ROW + "WHERE epoch = ? AND number = ?", epoch.key, number)
+        wanted = min(number, LARGEST)
+        row = self._one(_ROW + "WHERE epoch = ? AND number = ?", epoch.key, wanted)
         return None if row is None else _entry_row(epoch, row)
 
     def receipt_at(self, epoch: Epoch, number: int) -> Receipt:
@@ -280,7 +281,7 @@ class SQLiteTransaction:
         out: list[StoredEntry] = []
         total = 0
         for number, previous, entry_hash, signature, size, dropped, body in self._db.execute(
-            sql, (inline_limit, epoch.key, from_number)
+            sql, (inline_limit, epoch.key, min(from_number, LARGEST))
         ):
             total += 256 + (0 if body is None else size)
             if out and total > max_bytes:
@@ -401,7 +402,8 @@ class SQLiteTransaction:
 
     def requests(self, epoch: Epoch, from_number: int, limit: int) -> list[BoxItem]:
         """See LogTransaction."""
-        rows = self._db.execute(_REQUESTS, (epoch.key, epoch.log, from_number, limit))
+        start = min(from_number, LARGEST)
+        rows = self._db.execute(_REQUESTS, (epoch.key, epoch.log, start, limit))
         return [BoxItem(number, name, SealedRequest(k, c)) for number, name, k, c in rows]
 
     # -- retention

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import apsw
 
@@ -26,6 +26,8 @@ from coterie.errors import StorageError
 T = TypeVar("T")
 Connection = apsw.Connection
 
+LARGEST: Final = 2**63 - 1
+"""The largest number that a database holds; what a request names may have 64 bits, and is cut to it."""
 _BUSY_MILLISECONDS = 5000
 _CHECKPOINT_PAGES = 4000
 

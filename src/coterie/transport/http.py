@@ -21,6 +21,8 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 """The largest answer or frame that is taken, in bytes."""
 
 _RETRY: Final = 1.0
+_CLOSE_TIMEOUT: Final = 1.0
+"""For how many seconds a service may leave a goodbye without an answer; nothing depends on it."""
 _VERSIONS: Final = "1"
 
 
@@ -117,6 +119,7 @@ class HTTPCarrier:
                 compression=None,
                 max_size=MAX_ANSWER,
                 open_timeout=self._timeout,
+                close_timeout=_CLOSE_TIMEOUT,
                 proxy=None,
             )
         except (OSError, InvalidHandshake, TimeoutError) as error:

@@ -10,8 +10,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coterie.delivery.app import DeliveryApp
+from coterie.delivery.limits import LOCAL
 from coterie.delivery.service import DeliveryService
 from coterie.delivery.settings import Settings
+from coterie.errors import StorageError
+from coterie.mls.tls import Struct
 from coterie.transport import api
 from coterie.transport.api import (
     ClientFrame,
@@ -22,8 +25,9 @@ from coterie.transport.api import (
     Subscribe,
     TargetType,
 )
+from coterie.transport.refusal import Refused
 from tests.delivery_bench import UNLIMITED
-from tests.delivery_devices import identify_basic
+from tests.delivery_devices import Device, identify_basic
 from tests.delivery_model import new_log
 
 LIMIT = 2000
@@ -163,6 +167,33 @@ def test_a_connection_that_is_cut_in_a_body_is_no_request() -> None:
     _with_app(test)
 
 
+@pytest.mark.parametrize("number", [2**63 - 1, 2**63, 2**64 - 1])
+def test_a_number_that_no_database_holds_is_only_a_large_one(number: int) -> None:
+    async def test(app: DeliveryApp) -> None:
+        epoch, create = new_log()
+        await _http(app, [create.encode()])
+        inbox = Device(b"alice@x")
+        await _http(app, [inbox.open().encode()], path="/v1/inboxes/open")
+        asked: dict[str, Struct] = {
+            "logs/read": epoch.read(number),
+            "boxes/read": epoch.read_box(number),
+            "inboxes/read": inbox.read(number),
+            "inboxes/ack": api.AckInbox(inbox.inbox_id, inbox.token, number),
+        }
+        for path, request in asked.items():
+            assert (await _http(app, [request.encode()], path=f"/v1/{path}"))[0] == 200, path
+        entry = api.FetchEntry(epoch.log_id, epoch.name, epoch.read_token, number, 0)
+        answer = await _http(app, [entry.encode()], path="/v1/logs/entry")
+        assert _code(answer) is ErrorCode.MALFORMED
+        target = epoch.target(number)
+        request = Subscribe(1, Delivery.CONTENT, TargetType.LOG, log=target)
+        frame = ClientFrame(ClientFrameType.SUBSCRIBE, subscribe=request).encode()
+        sent = await _socket(app, [{"type": "websocket.receive", "bytes": frame}])
+        assert all(message["type"] != "websocket.close" for message in sent)
+
+    _with_app(test)
+
+
 # -- WebSocket
 
 
@@ -223,5 +254,26 @@ def test_a_number_that_is_used_twice_ends_the_connection() -> None:
         sent = await _socket(app, [message, message])
         assert sent[-1]["code"] == 1007
         assert "D-SUB-1" in sent[-1]["reason"]
+
+    _with_app(test)
+
+
+# -- the service beneath
+
+
+def test_a_request_without_a_handler_and_a_database_that_fails_are_refusals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(app: DeliveryApp) -> None:
+        service = app._service
+        with pytest.raises(Refused) as caught:
+            await service.handle("logs/none", new_log()[1], LOCAL)
+        assert caught.value.code is ErrorCode.UNKNOWN_PATH
+
+        async def fail(*_: object) -> None:
+            raise StorageError("the disk is full")
+
+        monkeypatch.setitem(service._handlers, "logs/create", fail)
+        assert _code(await _http(app, [_request()])) is ErrorCode.UNAVAILABLE
 
     _with_app(test)
