@@ -46,6 +46,7 @@ class Session:
     cells: dict[str, Cell] = field(default_factory=lambda: defaultdict(Cell))
     at: str = ""
     """The operation that is being measured."""
+    entered: bool = False
     _floors: dict[str, floor.Floor] = field(default_factory=dict)
     _samples: dict[str, int] = field(default_factory=dict)
     _joined: int = 0
@@ -107,7 +108,10 @@ EMPTY = {"packages": [], "remove": [], "inside": False}
 
 
 def enter(session: Session) -> None:
-    """Makes the clients members of a group of the session's size and shape."""
+    """Makes the clients members of a group of the session's size and shape, if they are not yet."""
+    if session.entered:
+        return
+    session.entered = True
     if session.members < groups.LEAST:
         _create(session)
         return
@@ -150,6 +154,7 @@ def _geometry(answer: Answer) -> Geometry:
 
 def commits(session: Session) -> None:
     """Empty Commits of the first member, processed by the others; the last one saves, and loads."""
+    enter(session)
     near = session.members >= groups.LEAST
     _try_to_save(session)
     for _ in session.rounds():
@@ -186,6 +191,7 @@ def _try_to_save(session: Session) -> None:
 
 def membership(session: Session) -> None:
     """The first member adds one and removes it; the newcomer joins, with the tree beside and inside in turn."""
+    enter(session)
     for number in session.rounds(2):
         inside = bool(number % 2)
         where = "inside" if inside else "beside"
@@ -222,6 +228,7 @@ def _price_membership(session: Session, at: Geometry, where: str) -> None:
 
 def messages(session: Session) -> None:
     """Application data from the first member to the last, past the first messages of the epoch."""
+    enter(session)
     for words, size in SIZES.items():
         warming = session.untimed("encrypt", member=FIRST, size=size, count=3)
         session.untimed("decrypt", member=FAR, messages=warming["messages"])
@@ -254,19 +261,24 @@ def bulk(session: Session) -> None:
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase, the cells that it fills, and where it is of interest."""
+    """A phase, the cells that it fills, and the shapes in which it is of interest."""
 
     run: Callable[[Session], None]
     operations: tuple[str, ...]
     shapes: tuple[str, ...]
-    enters: bool = True
 
 
 PHASES = (
+    # In this order: in the membership phase only the first member goes on.
     Phase(
         commits,
         ("create commit", "process commit, near", "process commit, far", "save", "load"),
         ("warm", "half", "blank"),
+    ),
+    Phase(
+        messages,
+        tuple(f"{verb} {words}" for words in SIZES for verb in ("encrypt", "decrypt")),
+        ("warm",),
     ),
     Phase(
         membership,
@@ -279,10 +291,5 @@ PHASES = (
         ),
         ("warm", "half", "blank"),
     ),
-    Phase(
-        messages,
-        tuple(f"{verb} {words}" for words in SIZES for verb in ("encrypt", "decrypt")),
-        ("warm",),
-    ),
-    Phase(bulk, ("add all",), ("warm",), enters=False),
+    Phase(bulk, ("add all",), ("warm",)),
 )

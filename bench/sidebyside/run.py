@@ -14,7 +14,7 @@ from bench.peers.build import PEERS, build_folder, try_build
 from bench.sidebyside import groups
 from bench.sidebyside.book import Book, Cell, Key
 from bench.sidebyside.driver import Driver, OverError, RefusedError
-from bench.sidebyside.phases import PHASES, SETUP, Phase, Session, enter, is_careless
+from bench.sidebyside.phases import PHASES, SETUP, Phase, Session, is_careless
 from coterie.errors import CoterieError
 
 OURS = "coterie"
@@ -126,9 +126,14 @@ class Runner:
         for suite, shape, size in self._plan.groups():
             for peer, provider in self._plan.columns:
                 if peer in self._drivers:
-                    place = Key(peer, provider, suite, shape, size, "")
-                    for phase in self._plan.phases(shape):
-                        self._fill(place, phase)
+                    self._visit(Key(peer, provider, suite, shape, size, ""))
+
+    def _visit(self, place: Key) -> None:
+        """All phases of one peer in one group, in one process until something goes wrong in it."""
+        phases = [(phase, self._wanted(place, phase)) for phase in self._plan.phases(place.shape)]
+        waiting = [(phase, wanted) for phase, wanted in phases if wanted]
+        while waiting:
+            waiting = waiting[self._go_through(place, waiting) :]
 
     def _wanted(self, place: Key, phase: Phase) -> list[Key]:
         operations = [name for name in phase.operations if _there_is(name, place.members)]
@@ -141,13 +146,9 @@ class Runner:
             return [key for key in keys if not self._book.over(key)]
         return [key for key in keys if not self._book.holds([key])]
 
-    def _fill(self, place: Key, phase: Phase) -> None:
-        wanted = self._wanted(place, phase)
-        if not wanted:
-            return
-        say(f"{place.peer} {place.provider}, suite {place.suite}, {place.shape} group of "
-            f"{place.members:,}: {phase.run.__name__}")  # fmt: skip
-        session, start = None, self._drivers[place.peer]
+    def _go_through(self, place: Key, waiting: Sequence[tuple[Phase, list[Key]]]) -> int:
+        """How many phases are done with: all of them, or those up to the first that did not end well."""
+        session, done, start = None, 0, self._drivers[place.peer]
         try:
             with Driver(start.command, self._plan.limit) as driver:
                 patience = SETUP * self._plan.limit
@@ -156,18 +157,27 @@ class Runner:
                 self._book.opened(place.peer, version)
                 self._know(place, driver)
                 session = self._session(place, driver.ask)
-                if phase.enters:
-                    enter(session)
-                phase.run(session)
+                for phase, _ in waiting:
+                    say(f"{place.peer} {place.provider}, suite {place.suite}, {place.shape} group of "
+                        f"{place.members:,}: {phase.run.__name__}")  # fmt: skip
+                    phase.run(session)
+                    done += 1
+                    self._keep(place, session)
         except OverError:
-            self._stopped(session, wanted, "over", f"more than {self._plan.limit:g} s")
+            words = f"more than {self._plan.limit:g} s"
+            self._stopped(session, waiting[done][1], "over", words)
+            done += 1
         except (RefusedError, CoterieError) as refused:
             # Ours too, where a peer's key package is not valid for us.
-            self._stopped(session, wanted, "failed", str(refused))
-        if session:
-            for operation, cell in session.cells.items():
-                if cell.wall or cell.status != "measured":
-                    self._book.put(replace(place, operation=operation), cell)
+            self._stopped(session, waiting[done][1], "failed", str(refused))
+            done += 1
+        self._keep(place, session)
+        return done
+
+    def _keep(self, place: Key, session: Session | None) -> None:
+        for operation, cell in session.cells.items() if session else ():
+            if cell.wall or cell.status != "measured":
+                self._book.put(replace(place, operation=operation), cell)
         self._book.save()
 
     def _know(self, place: Key, driver: Driver) -> None:

@@ -177,10 +177,9 @@ def test_all_phases_pass_in_our_own_driver_and_the_tree_has_the_wanted_shape(sha
     depth, path, seals = made["at"][:3]
     assert depth == path == 5
     assert {"warm": seals == 5, "half": 5 < seals < 18, "blank": seals == 18}[shape]
-    ask("drop", member="first")
+    for name in ("near", "far"):
+        ask("process", member=name, commit=made["commit"])
     for phase in PHASES:
-        if phase.enters:
-            enter(session)
         phase.run(session)
         assert all(session.cells[operation].wall for operation in phase.operations)
 
@@ -225,6 +224,16 @@ def test_a_phase_fills_its_cells(book: Book) -> None:
     assert found.keys() == {"create commit", "process commit, far", "save", "load"}
     assert all(cell == Cell(wall=[5], cpu=[4], bytes=cell.bytes) for cell in found.values())
     assert json.loads(book.path.read_text())["versions"] == {"openmls": "1, x"}
+
+
+def test_what_goes_wrong_in_one_phase_does_not_keep_the_next_from_a_fresh_driver(
+    book: Book,
+) -> None:
+    plan = replace(SMALL, operations=("save", "add all"))
+    run(book, plan, refused="process")
+    found = cells(book)
+    assert found["process commit, far"].status == "failed"
+    assert found["add all"].status == "measured"
 
 
 def test_what_was_measured_is_not_measured_again_unless_asked(book: Book) -> None:
