@@ -22,14 +22,21 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509 import load_der_x509_certificate
+
 from bench import floor
 from bench.core import BESIDE, Row, machine, print_table, say, unchecked, whole
 from bench.floor import Prices
-from bench.shapes import NOW, Shape, build
+from bench.shapes import LIFETIME, NOW, Kind, Shape, build
+from coterie.authentication.ca import CertificateAuthority
 from coterie.client.cores import on_all_cores
 from coterie.errors import UnsupportedError
-from coterie.mls.credential import AcceptAnything
-from coterie.mls.crypto import Suite, suite_of
+from coterie.identity.issuer import X509Issuer
+from coterie.identity.names import DeviceId, UserId
+from coterie.mls.credential import AcceptAnything, Credential
+from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
 from coterie.mls.group import Group, StagedCommit
 from coterie.mls.group_context import GroupContext
 from coterie.mls.key_package import KeyPackage, validate_all
@@ -123,6 +130,43 @@ def joining(shape: Shape, rounds: int) -> Iterator[Row]:
     yield Row("join, memory", "large", n, 0, 0, memory_of_join(shape))
 
 
+def joining_x509(n: int) -> Iterator[Row]:
+    """Verifying a tree whose members have certificates of one authority, against its bare signature checks."""
+    start = int(time.time())
+    authority = CertificateAuthority.create("example.org", now=start)
+    realm = load_der_x509_certificate(authority.certificate).public_key()
+    assert isinstance(realm, EllipticCurvePublicKey)
+    certificates: list[bytes] = []
+
+    def certified(leaf: int, key: SignaturePrivateKey) -> Credential:
+        device = DeviceId(UserId(f"user{leaf}", "example.org"), f"{leaf:032x}")
+        made = authority.issue(device, key.public, now=start, lifetime=30 * 24 * 3600)
+        certificates.append(made)
+        return Credential.x509((made,))
+
+    kind = replace(Kind.plain(n, suite_of(1), LIFETIME), credential=certified)
+    shape = build(n, "warm", kind=kind)
+    encoded, policy = shape.tree.encode(), Policy(X509Issuer([authority.certificate]))
+    raw = labelled(shape.suite, signature_jobs(shape.tree.members(), shape.context.group_id))
+    signed = [load_der_x509_certificate(each) for each in certificates]
+    parts = [(each.signature, each.tbs_certificate_bytes) for each in signed]
+    ecdsa, verify = ECDSA(SHA256()), shape.suite.signature.verify
+
+    def bare() -> None:
+        for (signature, data), one in zip(parts, raw, strict=True):
+            realm.verify(signature, data, ecdsa)
+            verify(*one)
+
+    def join() -> None:
+        with collector_paused():
+            unverified = UnverifiedTree.decode(encoded, shape.suite)
+            verify_tree(unverified, shape.context, policy)
+
+    at_least = clocked(bare, time.thread_time)
+    seconds = clocked(join, time.thread_time)
+    yield Row("join with X.509", "large", n, seconds, at_least, len(encoded))
+
+
 def memory_of_join(shape: Shape) -> int:
     """The bytes that a fresh process has at most while it reads and verifies the tree, of which it had some before."""
     with tempfile.TemporaryDirectory() as directory:
@@ -140,6 +184,11 @@ def memory_of_join(shape: Shape) -> int:
 
 def peak() -> int:
     """The most memory that this process had, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # What the system counts for a process by `getrusage` may be its parent's before the program started.
+        high = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(high.split()[1]) * 1024
     import resource  # noqa: PLC0415 - not on every system
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -246,6 +295,9 @@ def measure(sizes: Sequence[int], rounds: int, *, messages: bool) -> Iterator[Ro
         if messages:
             yield from reading(shape, Prices())
         yield from restart(shape, 10)
+        del shape
+        say(f"large: {n:,} with certificates")
+        yield from joining_x509(n)
 
 
 def main() -> None:

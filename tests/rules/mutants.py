@@ -45,6 +45,18 @@ EQUIVALENT: dict[str, str] = {
         for function in ("_read", "decode_source", "_vector_header", "vector_header")
     },
     "_assemble boundary if len(nodes) > 2 * MAX_LEAVES:": "a tree has an odd number of nodes",
+    **{
+        f"check_all call {check}": (
+            "the error is raised in any case, this decides only which leaf's: tests/unit/mls/test_leaf_node.py"
+        )
+        for check in (
+            "check_contents(leaf, suite)",
+            "check_lifetime(leaf, now=None, max_lifetime=max_lifetime)",
+        )
+    },
+    "check_all call _check_credential_listed(leaf)": (
+        "a joiner has counted before that all members list all types in use: tests/unit/mls/test_leaf_node.py"
+    ),
     "stage_proposals call check_update(state, leaf, update, policy, now=now)": (
         "an Update in a Commit came by reference, and was checked when it arrived"
     ),
