@@ -25,6 +25,7 @@ from coterie.client.inviting import Inviting
 from coterie.client.line import Line, verify_opening
 from coterie.client.place import DROPPED, Tools
 from coterie.client.returning import ASK_AGAIN
+from coterie.client.vault import Step
 from coterie.errors import (
     CoterieError,
     DecodeError,
@@ -110,7 +111,7 @@ class Joins:
             for other in self._tools.vault.invitations():
                 if other.conversation == join.conversation and other.package != join.package:
                     # A later invitation to the same group; what was downloaded serves it, too.
-                    step.remove_package(other.package)
+                    self._drop_package(step, other.package)
             step.save_invitation(join)
             if number is not None:
                 step.set_inbox_cursor(number + 1)
@@ -213,7 +214,14 @@ class Joins:
     def _give_up(self, join: Invitation, why: str) -> None:
         with self._tools.vault.step() as step:
             step.remove_invitation(join.conversation.decode())
+            self._drop_package(step, join.package)
         self._tools.emit(events.Problem("", why, "ask to be added again"))
+
+    def _drop_package(self, step: Step, reference: bytes) -> None:
+        """The keys of a package that was used once; others may still be invited with a last-resort one."""
+        package = self._tools.vault.package(self._tools.identity, reference)
+        if package is not None and not package.last_resort:
+            step.remove_package(reference)
 
     async def _download(
         self, join: Invitation, package: Package, prospect: Prospect, state: api.ChunkRef

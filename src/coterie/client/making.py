@@ -36,6 +36,7 @@ from coterie.errors import RuleViolation, ServiceError, StateError
 from coterie.mls.extension import Capabilities, Extension
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import CommitOptions
+from coterie.mls.key_package import VerifiedKeyPackage, validate_all
 from coterie.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.welcome import Welcome
@@ -156,9 +157,9 @@ class Making(Supplying):
         listed = self.group.member(self.group.own_leaf).node.capabilities.cipher_suites
         return None if set(identity.suites) <= set(listed) else identity.capabilities()
 
-    def _proposals(self, intent: Intent) -> list[Proposal] | None:
+    def _proposals(self, intent: Intent) -> Sequence[Proposal | VerifiedKeyPackage] | None:
         """What an intent means in the present epoch; None where it is done already."""
-        proposals: list[Proposal] | None = []
+        proposals: Sequence[Proposal | VerifiedKeyPackage] | None = []
         match intent.kind:
             case IntentKind.ADD:
                 proposals = self._adds(intent)
@@ -182,26 +183,31 @@ class Making(Supplying):
                 proposals = None
         return proposals
 
-    def _adds(self, intent: Intent) -> list[Proposal] | None:
+    def _adds(self, intent: Intent) -> list[VerifiedKeyPackage] | None:
+        """What was claimed, without the clients that are in the group; validated once, on all cores."""
+        config = self._tools.config
         wanted = set(intent.argument.decode().split())
         present = {
-            self._tools.config.authenticator.client_id(node.credential)
-            for _, node in self.group.tree.members()
+            config.authenticator.client_id(node.credential) for _, node in self.group.tree.members()
         }
-        proposals = []
-        for claimed in intent.claimed:
-            package = read_key_package(claimed.key_package)
-            verified = package.validate(
-                self.group.suite, self._tools.config.authenticator, now=self._tools.clock()
-            )
+        found = []
+        for verified in validate_all(
+            [read_key_package(claimed.key_package) for claimed in intent.claimed],
+            self.group.suite,
+            config.authenticator,
+            now=self._tools.clock(),
+            max_lifetime=config.limits.max_lifetime,
+            run=config.run,
+        ):
+            package = verified.key_package
             credential = package.leaf_node.credential
             if self._tools.identity.user_of_credential(credential) not in wanted:
                 msg = "the directory gave a key package of somebody else than was asked for"
                 raise RuleViolation(msg, rule="D-DIR-3")
             inbox_of(package)
-            if self._tools.config.authenticator.client_id(credential) not in present:
-                proposals.append(Proposal.of(Add(verified.key_package)))
-        return proposals or None
+            if config.authenticator.client_id(credential) not in present:
+                found.append(verified)
+        return found or None
 
     def _removes(self, leaves: Sequence[api.Replaced]) -> list[Proposal] | None:
         """Removes of leaves that are still what they were."""

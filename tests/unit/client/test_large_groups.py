@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from coterie.client import Client, chunks, joining, making, supplying
+from coterie.client import client as client_module
 from coterie.client.chunks import StateChange
 from coterie.client.events import Event, Joined, Joining, Problem
 from coterie.client.line import Line
@@ -237,6 +238,59 @@ def test_who_cannot_have_the_state_asks_to_be_added_again_and_a_member_supplies_
         assert not lost
         await w.settle()
         await agree(w, alice, bob, carol)
+
+    run(tmp_path, story)
+
+
+def test_a_second_invitation_takes_the_place_of_one_that_could_not_be_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(w: World) -> None:
+        alice, bob = await some(w, "alice", "bob")
+        with monkeypatch.context() as patch:
+            patch.setattr(client_module, "STOCK", 0)
+            carol = await invite(w, alice, "carol")
+        w.weather.tamper["chunks/fetch"] = lambda _, answer: api.Chunks(
+            (None,) * len(answer.chunks)
+        )
+        with pytest.raises(ServiceError, match="D-CHK-6"):
+            await carol.sync()
+        first = carol.vault.invitations()
+        await alice.groups()[0].remove("carol")
+        await alice.groups()[0].add("carol")
+        with pytest.raises(ServiceError, match="D-CHK-6"):
+            await carol.sync()
+        second = carol.vault.invitations()
+        assert len(first) == len(second) == 1
+        assert first[0].package != second[0].package
+        # The first was for the last-resort package, which others may have claimed as well.
+        kept = {package.reference: package for package in carol.vault.packages(carol.identity)}
+        assert kept[first[0].package].last_resort
+        w.weather.tamper.clear()
+        await w.settle()
+        await agree(w, alice, bob, carol)
+
+    run(tmp_path, story)
+
+
+def test_an_invitation_that_is_too_old_is_given_up_with_its_keys(tmp_path: Path) -> None:
+    async def story(w: World) -> None:
+        alice, _ = await some(w, "alice", "bob", retention=DAY)
+        carol = await invite(w, alice, "carol")
+        w.weather.tamper["chunks/fetch"] = lambda _, answer: api.Chunks(
+            (None,) * len(answer.chunks)
+        )
+        with pytest.raises(ServiceError, match="D-CHK-6"):
+            await carol.sync()
+        [invitation] = carol.vault.invitations()
+        await alice.groups()[0].renew_keys()
+        w.now += 3 * DAY
+        await w.delivery.sweep()
+        w.weather.tamper.clear()
+        await carol.sync()
+        assert any("too old" in what for what in problems(carol.pending_events()))
+        assert carol.vault.invitations() == []
+        assert carol.vault.package(carol.identity, invitation.package) is None
 
     run(tmp_path, story)
 
