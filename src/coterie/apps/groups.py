@@ -157,12 +157,17 @@ def members(
             await catch_up(client)
             handle = client.group(group)
             admins = set(handle.admins())
-            found = handle.members()
+            found, revoked = handle.members(), handle.revoked()
             if as_json:
                 typer.echo(
                     json.dumps(
                         [
-                            {"user": user, "devices": count, "admin": user in admins}
+                            {
+                                "user": user,
+                                "devices": count,
+                                "admin": user in admins,
+                                "revoked": user in revoked,
+                            }
                             for user, count in found.items()
                         ]
                     )
@@ -172,6 +177,7 @@ def members(
             table = Table("user", "devices", "", box=None)
             for user, count in found.items():
                 roles = ["administrator"] if user in admins else []
+                roles += ["a device is revoked"] if user in revoked else []
                 roles += ["blocked by you"] if user in client.blocked() else []
                 table.add_row(escape(person(user, realm)), str(count), ", ".join(roles))
             out().print(table)

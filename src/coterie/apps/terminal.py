@@ -19,6 +19,8 @@ from coterie.client.events import (
     JoinRequested,
     MembersAdded,
     MembersRemoved,
+    MembersReturned,
+    MembersRevoked,
     MessageReceived,
     Missed,
     Moved,
@@ -94,13 +96,27 @@ def _who(realm: str, *users: str) -> str:
     return escape(", ".join(person(user, realm) for user in users))
 
 
+def _why(reason: str) -> str:
+    """Why somebody's client did a thing by itself, in brackets."""
+    reasons = {
+        "idle": " (away for longer than the group allows)",
+        "revoked": " (the certificate was revoked)",
+        "silent": " (never appeared)",
+    }
+    return reasons.get(reason, "")
+
+
 def _about_members(event: Event, realm: str) -> str:
     """What somebody did to the group."""
     match event:
         case MembersAdded():
             did = f"{_who(realm, event.by)} added {_who(realm, *event.users)}"
         case MembersRemoved():
-            did = f"{_who(realm, event.by)} removed {_who(realm, *event.users)}"
+            did = f"{_who(realm, event.by)} removed {_who(realm, *event.users)}{_why(event.why)}"
+        case MembersReturned():
+            did = f"{_who(realm, event.by)} added {_who(realm, *event.users)} anew{_why(event.why)}"
+        case MembersRevoked():
+            did = f"a device of {_who(realm, *event.users)} was revoked and is still in the group"
         case Renamed():
             did = f"{_who(realm, event.by)} renamed the group: {escape(visible(event.name))}"
         case RulesChanged():
@@ -144,7 +160,8 @@ def _about_this_device(event: Event, realm: str) -> str:
         case Joined():
             line = "[green]you are in this group now[/]"
         case RemovedFromGroup():
-            line = f"[red]{_who(realm, event.by)} removed you: you read nothing that comes now[/]"
+            what = f"{_who(realm, event.by)} removed you{_why(event.why)}"
+            line = f"[red]{what}: you read nothing that comes now[/]"
         case Missed():
             line = f"[yellow]{event.count} entries were dropped before you read them[/]"
         case Problem():

@@ -522,6 +522,9 @@ class Client:
             await self.renew_certificate()
         await self._read_inbox()
         await post_asks(self.tools)
+        if self._clock() - self._revocations_at >= REVOCATION_AGE:
+            with suppress(ServiceError):
+                await self.tools.refresh()
         cut = await self._joins.carry_on()
         for name, conversation in list(self._conversations.items()):
             status = self.vault.status(name)

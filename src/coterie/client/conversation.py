@@ -20,6 +20,7 @@ from coterie.client.intents import COMMITS, Intent, IntentKind
 from coterie.client.moving import Moving
 from coterie.client.place import END_WAIT, no_answer
 from coterie.client.seeing import Seeing
+from coterie.client.tending import Tending
 from coterie.errors import (
     CoterieError,
     DecodeError,
@@ -37,7 +38,7 @@ _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.Erro
 _LONGEST_END_WAIT = 60
 
 
-class Conversation(Moving, Admitting, Seeing):
+class Conversation(Moving, Admitting, Seeing, Tending):
     """A group that this device is in, or was."""
 
     async def sync(self) -> None:
@@ -49,6 +50,7 @@ class Conversation(Moving, Admitting, Seeing):
             self._admit_at_once()
             self._plan_renewal()
             self._plan_receipts()
+            await self._tend()
             await self._carry_out()
             await self._ask_to_return()
             await self._keep_state()

@@ -67,6 +67,10 @@ class GroupHandle:
         """The users in the group and how many devices each has there."""
         return {user: len(leaves) for user, leaves in sorted(self._conversation.users().items())}
 
+    def revoked(self) -> list[str]:
+        """The users with a device in the group whose certificate was revoked."""
+        return self._conversation.revoked_users()
+
     def admins(self) -> list[str]:
         """The users who are administrators."""
         return [admin.decode() for admin in self._conversation.profile.admins]

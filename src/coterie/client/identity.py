@@ -157,6 +157,18 @@ class Identity:
         """`name@realm` that a credential names."""
         return str(presented_by(credential).user)
 
+    def revoked_serials(self) -> frozenset[int]:
+        """The serial numbers of certificates that are known to be revoked."""
+        return self.revocations.serials
+
+    def is_revoked(self, credential: Credential) -> bool:
+        """Whether a member's certificate is known to be revoked; one realm's numbers are unique."""
+        content = credential.content
+        if isinstance(content, bytes) or not content:
+            return False
+        serial = load_certificate(content[0].cert_data).serial_number
+        return serial in self.revocations.serials
+
     def renewal_due(self, now: int) -> bool:
         """Whether two thirds of the certificate's lifetime are over."""
         certificate = load_certificate(self.stored.chain[0].cert_data)

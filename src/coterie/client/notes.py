@@ -19,6 +19,11 @@ _DECLINED = "declined"
 _TOLD = b"told-seen/"
 _DUE = b"tell-seen/"
 _QUIET = b"quiet"
+_ADDED = "added"
+_RENEWED = "renewed"
+_HEARD = "heard"
+_REVOKED = "revoked"
+_LEAF = 4
 
 
 class StoredAsk(Struct):
@@ -42,6 +47,16 @@ class StoredJoin(Struct):
     note: bytes
     asked_at: Annotated[int, Uint(8)]
     came_at: Annotated[int, Uint(8)]
+
+
+class StoredAdded(Struct):
+    """Which leaves a Commit added, and when that was read."""
+
+    epoch: Annotated[int, Uint(8)]
+    at: Annotated[int, Uint(8)]
+    leaves: tuple[Annotated[int, Uint(4)], ...]
+    tried_at: Annotated[int, Uint(8)] = 0
+    """When it was tried in vain to replace those that never appeared."""
 
 
 class StepNotes:
@@ -84,6 +99,38 @@ class StepNotes:
     def decline(self, group_id: bytes, user: str) -> None:
         """Notes that an invitation by a blocked user was passed over."""
         self._tx.put(_DECLINED, group_id, user.encode())
+
+    def save_added(self, conversation: str, added: StoredAdded) -> None:
+        """Keeps which leaves were added when."""
+        key = conversation.encode() + added.epoch.to_bytes(8)
+        self._tx.put(_ADDED, key, added.encode(), secret=False)
+
+    def forget_added(self, conversation: str, epoch: int) -> None:
+        """All of them have appeared, or are gone."""
+        self._tx.delete(_ADDED, conversation.encode() + epoch.to_bytes(8))
+
+    def note_renewed(self, conversation: str, leaf: int, now: int | None) -> None:
+        """A member at a leaf has new keys; None: it is gone."""
+        key = conversation.encode() + leaf.to_bytes(_LEAF)
+        if now is None:
+            self._tx.delete(_RENEWED, key)
+        else:
+            self._tx.put(_RENEWED, key, b"%d" % now, secret=False)
+
+    def note_heard(self, conversation: str, leaf: int, now: int) -> None:
+        """A member that has not committed yet has sent something."""
+        key = conversation.encode() + leaf.to_bytes(_LEAF)
+        self._tx.put(_HEARD, key, b"%d" % now, secret=False)
+
+    def told_revoked(self, conversation: str, node_hash: bytes) -> None:
+        """The user was told that a leaf's certificate is revoked."""
+        self._tx.put(_REVOKED, conversation.encode() + node_hash, b"", secret=False)
+
+    def forget_members(self, conversation: str) -> None:
+        """Deletes what was noted of members, since this device is out or comes in anew."""
+        for space in (_ADDED, _RENEWED, _HEARD, _REVOKED):
+            for key, _ in list(self._tx.scan(space, conversation.encode())):
+                self._tx.delete(space, key)
 
     def set_told(self, conversation: str, position: int) -> None:
         """Up to which text others were told that it was seen, or are not to be told; nothing more is due."""
@@ -139,3 +186,26 @@ class VaultNotes:
     def quiet(self) -> bool:
         """Whether others are told nothing about what was seen."""
         return self._view.get(_CLIENT, _QUIET) == b"1"
+
+    def added(self, conversation: str) -> list[StoredAdded]:
+        """Which leaves were added when, oldest first."""
+        found = self._view.scan(_ADDED, conversation.encode())
+        return [StoredAdded.decode(value) for _, value in found]
+
+    def renewals(self, conversation: str) -> dict[int, int]:
+        """When each leaf was last seen with new keys, or was added; who was there before is not in it."""
+        prefix = conversation.encode()
+        newest = {leaf: record.at for record in self.added(conversation) for leaf in record.leaves}
+        for key, value in self._view.scan(_RENEWED, prefix):
+            leaf = int.from_bytes(key[len(prefix) :])
+            newest[leaf] = max(int(value), newest.get(leaf, 0))
+        return newest
+
+    def heard_at(self, conversation: str, leaf: int) -> int:
+        """When a member that had not committed was heard of."""
+        value = self._view.get(_HEARD, conversation.encode() + leaf.to_bytes(_LEAF))
+        return int(value or 0)
+
+    def was_told_revoked(self, conversation: str, node_hash: bytes) -> bool:
+        """Whether the user was told that a leaf's certificate is revoked."""
+        return self._view.get(_REVOKED, conversation.encode() + node_hash) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from coterie.client import events
@@ -168,19 +168,25 @@ class Place:
             found.setdefault(user, []).append(leaf)
         return found
 
-    def _my_turn(self, since: int, who: WhoMay = WhoMay.MEMBERS) -> bool:
-        """Whether this member is to commit what has waited since then (`scheduling`), among those who may."""
+    def _my_turn(
+        self, since: int, who: WhoMay = WhoMay.MEMBERS, *, away: Iterable[int] = ()
+    ) -> bool:
+        """Whether this member is to commit what has waited since then (`scheduling`), among those who may.
+
+        `away` are leaves of which nobody expects anything.
+        """
         group, profile = self.group, self.profile
         leaving = {
             int(entry.proposal.content.removed)
             for entry in group.pending_proposals
             if isinstance(entry.proposal.content, Remove)
         }
+        leaving |= set(away)
         if who == WhoMay.ADMINS:
             users = self.users()
-            admins = [leaf for user in users if profile.is_admin(user) for leaf in users[user]]
-            # Where no administrator is left everybody may.
-            leaving |= {n for leaves in users.values() for n in leaves} - set(admins or leaving)
+            admins = {leaf for user in users if profile.is_admin(user) for leaf in users[user]}
+            if admins:
+                leaving |= {leaf for leaves in users.values() for leaf in leaves} - admins
         now = self._tools.clock()
         return own_turn(group.tree, group.own_leaf, since, now, epoch=self.epoch, leaving=leaving)
 

@@ -10,7 +10,7 @@ from coterie.client.content import (
     ContentType,
     read_profile,
 )
-from coterie.client.intents import COMMITS, Intent, IntentKind
+from coterie.client.intents import COMMITS, CommitNote, Intent, IntentKind
 from coterie.client.keeping import Succession
 from coterie.client.line import (
     Announced,
@@ -25,6 +25,7 @@ from coterie.client.line import (
     Void,
 )
 from coterie.client.making import Making
+from coterie.client.notes import StoredAdded
 from coterie.client.place import DROPPED, no_answer
 from coterie.client.rules import rules_of
 from coterie.client.scheduling import own_turn_to_fill
@@ -36,6 +37,7 @@ from coterie.errors import CoterieError, ServiceError, VerificationError
 from coterie.mls.group import StagedCommit
 from coterie.mls.group_context import GroupContext
 from coterie.mls.proposal import GroupContextExtensions
+from coterie.mls.types import LeafNodeSource
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -190,7 +192,7 @@ class Reading(Making):
                 if isinstance(outcome, Committed | Stuck):
                     break
             if ended:
-                step.end(self.id, "this device was removed from the group")
+                step.end(self.id, _why_out(told))
             else:
                 step.save_line(self.id, line)
         for event in told:
@@ -208,6 +210,7 @@ class Reading(Making):
         outcome = line.take(stored, now=tools.clock())
         if isinstance(outcome, Committed):
             self._note_added(step, outcome.commit)
+            self._note_keys(step, before + 1, outcome.commit)
             token = bytes(keys.read_token)
             step.add_passed(self.id, before, Passed(token, stored.receipt, tools.clock()))
         if isinstance(outcome, Void):
@@ -268,6 +271,16 @@ class Reading(Making):
                 client = client_id(member.credential)
                 step.note_added(self.id, client, member.node.lifetime.not_before)
 
+    def _note_keys(self, step: Step, epoch: int, commit: StagedCommit) -> None:
+        """Remembers how old members' keys are, and who has not appeared yet (`tending`)."""
+        now = self._tools.clock()
+        for member in commit.removed:
+            step.note_renewed(self.id, int(member.leaf), None)
+        step.note_renewed(self.id, int(commit.committer.leaf), now)
+        if commit.added:
+            leaves = tuple(int(member.leaf) for member in commit.added)
+            step.save_added(self.id, StoredAdded(epoch, now, leaves))
+
     def _want_again(self, step: Step, line: Line, entry_hash: bytes) -> None:
         """An own entry that is void for all has told nobody anything: it is made anew."""
         for intent_id, intent in step.intents(self.id):
@@ -317,6 +330,8 @@ class Reading(Making):
     def _act_on_data(self, step: Step, outcome: Data) -> list[events.Event]:
         message = outcome.message
         sender = self._tools.identity.user_of_credential(message.sender.credential)
+        if message.sender.node.leaf_node_source == LeafNodeSource.KEY_PACKAGE:
+            step.note_heard(self.id, int(message.sender.leaf), self._tools.clock())
         try:
             content = Content.decode(message.data)
         except CoterieError:
@@ -375,7 +390,7 @@ class Reading(Making):
             step.add_intent(self.id, Intent(IntentKind.CORRECT, b"", sealed=outcome.correct))
         doubts = self._doubt_state(step, commit, fits=outcome.state_fits)
         if commit.removes_self:
-            return [events.RemovedFromGroup(self.id, self._name_of(commit))]
+            return [events.RemovedFromGroup(self.id, self._name_of(commit), _reason(commit))]
         if line.group.reinitialized is not None:
             self._begin_to_move(step, commit, mine)
             return [events.Moving(self.id, self._name_of(commit))]
@@ -402,12 +417,18 @@ class Reading(Making):
     def _tell(self, commit: StagedCommit) -> list[events.Event]:
         by, told = self._name_of(commit), list[events.Event]()
         user_of = self._tools.identity.user_of_credential
-        added = sorted({user_of(member.credential) for member in commit.added})
-        removed = sorted({user_of(member.credential) for member in commit.removed})
+        client_id, why = self._tools.config.authenticator.client_id, _reason(commit)
+        came = {client_id(m.credential): user_of(m.credential) for m in commit.added}
+        went = {client_id(m.credential): user_of(m.credential) for m in commit.removed}
+        added = {user for client, user in came.items() if client not in went}
+        removed = {user for client, user in went.items() if client not in came}
+        back = {user for client, user in came.items() if client in went}
         if added:
-            told.append(events.MembersAdded(self.id, tuple(added), by))
+            told.append(events.MembersAdded(self.id, tuple(sorted(added)), by))
         if removed:
-            told.append(events.MembersRemoved(self.id, tuple(removed), by))
+            told.append(events.MembersRemoved(self.id, tuple(sorted(removed)), by, why))
+        if back:
+            told.append(events.MembersReturned(self.id, tuple(sorted(back)), by, why))
         if not commit.proposals:
             told.append(events.KeysRenewed(self.id, by))
         return told
@@ -465,3 +486,26 @@ def _batch(left: list[api.StoredEntry]) -> list[api.StoredEntry]:
         end += 1
     taken, left[:] = left[:end], left[end:]
     return taken
+
+
+def _reason(commit: StagedCommit) -> str:
+    """Why a Commit removes whom nobody asked to remove, by its committer's word; empty where it says nothing."""
+    try:
+        return CommitNote.decode(commit.authenticated_data).reason.name.lower()
+    except CoterieError:
+        return ""
+
+
+def _why_out(told: list[events.Event]) -> str:
+    why = next((event.why for event in told if isinstance(event, events.RemovedFromGroup)), "")
+    return OUT.get(why, OUT[""])
+
+
+OUT = {
+    "": "this device was removed from the group",
+    "idle": "this device was away for longer than the group allows, and was removed:"
+    " ask a member to add you again, or use a link",
+    "revoked": "this device was removed from the group, since its certificate was revoked:"
+    " log in anew on it, then ask a member to add you again",
+}
+"""What the user is told of a group that this device is out of, by the reason in the Commit."""

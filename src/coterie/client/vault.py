@@ -164,6 +164,7 @@ class Step(StepNotes, KeepingStep):
 
     def begin_again(self, conversation: str) -> None:
         """Deletes what is left of an earlier membership, before the group is entered anew."""
+        self.forget_members(conversation)
         self._tx.delete_space(_group_space(conversation))
         self._tx.delete_space(_passed_space(conversation))
         self._tx.delete_space(_state_space(conversation))
@@ -248,6 +249,7 @@ class Step(StepNotes, KeepingStep):
             self.remove_welcomes(conversation, intent_id)
             self._tx.remove_intent(intent_id)
         self.forget_joins(conversation)
+        self.forget_members(conversation)
         self.set_status(conversation, "left", why)
 
     def set_status(self, conversation: str, status: str, why: str = "") -> None:

@@ -28,6 +28,7 @@ class RevocationLists:
     def __init__(self, issuers: Iterable[x509.Certificate]) -> None:
         self._issuers = tuple(issuers)
         self._lists: dict[bytes, x509.CertificateRevocationList] = {}
+        self._serials: frozenset[int] = frozenset()
 
     def update(self, der: bytes) -> None:
         """Takes a list in DER. Raises `VerificationError` and keeps the one it has if the new one does not hold."""
@@ -47,11 +48,17 @@ class RevocationLists:
         if held is not None and number < _number(held):
             raise _refuse(f"number {number} is older than number {_number(held)}, which is held")
         self._lists[new.issuer.public_bytes()] = new
+        self._serials = frozenset(e.serial_number for crl in self._lists.values() for e in crl)
 
     def fresh(self, now: int) -> bool:
         """Whether there is a list of every issuer and all are in force at `now` (seconds since 1970)."""
         held = [self._lists.get(issuer.subject.public_bytes()) for issuer in self._issuers]
         return all(crl is not None and _in_force(crl, now) for crl in held)
+
+    @property
+    def serials(self) -> frozenset[int]:
+        """The serial numbers of all certificates that the lists held name, whether they are in force or not."""
+        return self._serials
 
     def check(self, certificate: x509.Certificate, *, now: int) -> None:
         """Raises `VerificationError` if the certificate is revoked or nothing in force at `now` says that it is not."""

@@ -92,6 +92,10 @@ class ModelIdentity(Identity):
             rng=self._rng,
         )
 
+    def revoked_serials(self) -> frozenset[int]:
+        """None: there is no certificate."""
+        return frozenset()
+
     def renewal_due(self, now: int) -> bool:
         """Never: there is no certificate."""
         del now
