@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from coterie.apps.serve import HTTP_OPTIONS
 from coterie.delivery.app import create_app
 from coterie.delivery.directory import Identify
 from coterie.delivery.identify import by_certificate
@@ -158,14 +159,9 @@ def self_signed(folder: Path) -> Path:
 async def serve(app: object, listening: socket.socket, certificate: Path | None) -> None:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="httptools",
-        ws="websockets-sansio",
+        **HTTP_OPTIONS,
         log_level="warning",
-        access_log=False,
         proxy_headers=False,
-        ws_per_message_deflate=False,
-        ws_max_size=64 * 1024,
-        backlog=4096,
         ssl_certfile=certificate,
     )
     await uvicorn.Server(config).serve(sockets=[listening])

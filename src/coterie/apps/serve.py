@@ -317,13 +317,26 @@ class _Server(uvicorn.Server):
                 _log.info("listening", extra={"host": host, "port": port, "pid": os.getpid()})
 
 
+HTTP_OPTIONS: Final[dict[str, Any]] = {
+    "http": "httptools",
+    "ws": "websockets-sansio",
+    # What is pushed is sealed, so nothing of it compresses, and each connection would hold a compressor's memory.
+    "ws_per_message_deflate": False,
+    "ws_max_size": 64 * 1024,
+    "access_log": False,
+    "server_header": False,
+    "backlog": 4096,
+    # Longer than a client keeps a connection that it does not use: it must not be closed under a request.
+    "timeout_keep_alive": 65,
+}
+"""How uvicorn carries HTTP and WebSocket, whatever the configuration."""
+
+
 def uvicorn_options(config: Config) -> dict[str, Any]:
     """How uvicorn is set up."""
     options: dict[str, Any] = {
+        **HTTP_OPTIONS,
         "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "ws": "websockets-sansio",
         "proxy_headers": bool(config.trusted_proxies),
         "forwarded_allow_ips": list(config.trusted_proxies),
         "timeout_graceful_shutdown": 10,

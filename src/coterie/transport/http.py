@@ -23,6 +23,8 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 _RETRY: Final = 1.0
 _CLOSE_TIMEOUT: Final = 1.0
 """For how many seconds a service may leave a goodbye without an answer; nothing depends on it."""
+_KEEP: Final = 30.0
+"""Seconds for which a connection is kept that is not used: less than servers do, or one is closed under a request."""
 _VERSIONS: Final = "1"
 
 
@@ -82,6 +84,7 @@ class HTTPCarrier:
         self._client = httpx.AsyncClient(
             verify=verify,
             timeout=timeout,
+            limits=httpx.Limits(keepalive_expiry=_KEEP),
             trust_env=False,
             headers={
                 "Accept-Encoding": "identity",
