@@ -179,8 +179,9 @@ class DeliveryApp:
             await send({"type": "websocket.send", "bytes": frame})
 
         async def close(failure: Failure) -> None:
-            await _close(send, failure, _CLOSE_TRY_LATER)
+            # Counted first: who is slow may take its time to be told.
             self._service.metrics.count("slow_readers")
+            await _close(send, failure, _CLOSE_TRY_LATER)
 
         channel = self._service.channel(push, close)
         try:
