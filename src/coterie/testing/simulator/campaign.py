@@ -9,6 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -83,26 +84,36 @@ def campaign(
 ) -> int:
     """Runs seeds `first` to `first + seeds - 1` of every scenario whose name has `only` in it, for `minutes` at most.
 
-    Says what is broken at once, how far it is once a minute, and a table at the end. Returns how many runs broke an
-    assertion.
+    Says what is broken at once, how far it is once a minute, and a table at the end, also where it is interrupted.
+    Returns how many runs broke an assertion.
     """
     wanted = [n for n, scenario in enumerate(SCENARIOS) if only in scenario.name]
     sums = {index: Sum() for index in wanted}
     started = time.monotonic()
     say(f"seeds {first} to {first + seeds - 1} of {len(wanted)} scenarios, {jobs} process(es)")
     next_line = started + PROGRESS
-    with ProcessPoolExecutor(jobs) as pool:
-        work = _seeds(first, seeds, started + minutes * 60, wanted)
-        for index, seed, (result, report) in _finished(pool, work, 2 * jobs):
+    work = _seeds(first, seeds, started + minutes * 60, wanted)
+    with suppress(KeyboardInterrupt):
+        for index, seed, (result, report) in _results(work, jobs):
             sums[index].add(result)
             if report:
                 say(report)
             if time.monotonic() >= next_line:
-                next_line += PROGRESS
+                next_line = time.monotonic() + PROGRESS
                 say(_progress(seed, sums, time.monotonic() - started))
     for line in table(sums):
         say(line)
     return sum(s.broken for s in sums.values())
+
+
+def _results(
+    work: Iterator[tuple[int, int]], jobs: int
+) -> Iterator[tuple[int, int, tuple[Result, str]]]:
+    if jobs == 1:
+        yield from ((*task, _one(*task)) for task in work)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from _finished(pool, work, 2 * jobs)
 
 
 def _finished(
