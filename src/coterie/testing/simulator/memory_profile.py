@@ -65,8 +65,9 @@ class MemoryView:
         """See Transaction."""
         self._all.spaces.pop(space, None)
 
-    def apply(self, space: str, delta: Delta) -> None:
+    def apply(self, space: str, delta: Delta, *, public: tuple[bytes, ...] = ()) -> None:
         """See Transaction."""
+        del public
         entries = self._all.spaces.setdefault(space, {})
         for prefix in delta.drop_prefixes:
             for key in [key for key in entries if key.startswith(prefix)]:
