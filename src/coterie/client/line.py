@@ -48,6 +48,10 @@ PRIVATE_RULES = frozenset(
 """What may have failed for this member alone (D-VAL-9)."""
 
 
+_UNSIGNED = bytes(64)
+"""The signature of a receipt of which it is known what must stand in it, and that the service did not give yet."""
+
+
 class LineState(Struct):
     """Where a member stands in its log; stored with the group."""
 
@@ -345,7 +349,7 @@ class Line:
 
         So it is after a Commit was adopted. An entry that names this head would be void for all (D-REC-11).
         """
-        return self.state.head.signature == bytes(64)
+        return self.state.head.signature == _UNSIGNED
 
     @property
     def uncorrected(self) -> bool:
@@ -424,8 +428,9 @@ class Line:
         mine = None
         if head.epoch == self.state.epoch:
             mine = self.trail.at(head.number) if head.number else self.state.opening
-        # Mostly it is a receipt whose signature was verified when it was read: all bytes are the same.
-        if mine is None or mine != head:
+        # Mostly it is a receipt whose signature was verified when it was read: all bytes are the same. But the opening
+        # receipt of an epoch that was just adopted is known without its signature, and without one it is nobody's head.
+        if mine is None or mine != head or head.signature == _UNSIGNED:
             verify_receipt(self._receipt_key, head)
         if head.epoch != self.state.epoch or head.number >= receipt.number:
             msg = "the head inside an entry is not one from before it"
@@ -561,10 +566,10 @@ class Line:
         parent = self.state.epoch
         name = following.name(parent)
         # The service signs the opening receipt when it is asked; until then only what must stand in it is known.
-        opening = api.Receipt(name, 0, receipt.hash(), entry.hash(), bytes(64))
+        opening = api.Receipt(name, 0, receipt.hash(), entry.hash(), _UNSIGNED)
         if correct is not None:
             # Whoever corrects first opens it: `corrected` tells.
-            opening = api.Receipt(name, 0, api.ZERO32, api.ZERO32, bytes(64))
+            opening = api.Receipt(name, 0, api.ZERO32, api.ZERO32, _UNSIGNED)
         self.state = LineState(parent, name, opening, opening, api.ZERO32, ())
         self.trail = Trail()
         self._keys = following

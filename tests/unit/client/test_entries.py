@@ -150,6 +150,24 @@ def test_a_head_that_is_not_from_before_the_entry_is_void(tmp_path: Path) -> Non
     _run(tmp_path, story)
 
 
+def test_an_unsigned_opening_receipt_is_no_head_even_for_who_has_it_unsigned(
+    tmp_path: Path,
+) -> None:
+    async def story(w: World, alice: Client, bob: Client) -> None:
+        line, maker = _line(bob), _line(alice)
+        unsigned = line.state.opening.replace(signature=bytes(64))
+        maker.state = maker.state.replace(head=unsigned)
+        append = _text(maker)
+        signed = _stored(line, append, w)
+        for opening in (line.state.opening, unsigned):
+            # Who reads on in an epoch has the signature, who has just adopted it has not: both judge alike.
+            line.state = line.state.replace(opening=opening, head=line.state.opening)
+            fresh = Line(line.group, line.state.replace(head=opening))
+            assert isinstance(fresh.take(signed, now=w.now), Void)
+
+    _run(tmp_path, story)
+
+
 def test_a_sender_names_the_newest_receipt_that_it_has(tmp_path: Path) -> None:
     async def story(w: World, alice: Client, _bob: Client) -> None:
         line = _line(alice)

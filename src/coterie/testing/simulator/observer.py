@@ -62,7 +62,11 @@ class Observer:
     removals: list[Removal] = field(default_factory=list)
     evidence: list[tuple[str, Evidence]] = field(default_factory=list)
     receipts: dict[str, dict[tuple[bytes, int], api.Receipt]] = field(default_factory=dict)
-    """What each member verified, by epoch and number."""
+    """What each member verified, by epoch and number: the history that it has now."""
+    verified: dict[str, dict[tuple[bytes, int], set[api.Receipt]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(set))
+    )
+    """All that each member ever verified, also before a copy of it was restored."""
     keys: dict[str, dict[bytes, EpochKeys]] = field(default_factory=dict)
     """The epoch keys that each member ever had, by epoch."""
     message_keys: Counter[bytes] = field(default_factory=Counter)
@@ -117,6 +121,7 @@ class Observer:
             outcome = real(line, stored, now=now)
             number, receipts = stored.receipt.number, self.receipts.setdefault(label, {})
             receipts[(before.epoch, number)] = stored.receipt
+            self.verified[label][(before.epoch, number)].add(stored.receipt)
             # What was read before a copy was restored is not the history that this member has now.
             while receipts.pop((before.epoch, number := number + 1), None):
                 pass
