@@ -199,7 +199,7 @@ class PublicGroup:
         interim = interim_transcript_hash(
             suite, context.confirmed_transcript_hash, read.confirmation_tag
         )
-        state = PublicState(suite, context, verified, index)
+        state = PublicState(suite, context, verified.settled(), index)
         return cls(state, index, interim, policy, max_proposals=max_proposals)
 
     def __repr__(self) -> str:

@@ -9,7 +9,9 @@ import pytest
 from bench.shapes import build
 from coterie.errors import CoterieError
 from coterie.mls.extension import Extension
+from coterie.mls.group import Group
 from coterie.mls.leaf_node import LeafNode, Lifetime, check_all, check_contents, check_lifetime
+from coterie.mls.ratchet_tree import UnverifiedTree
 from coterie.mls.types import CredentialType, ExtensionType
 
 SHAPE = build(6, "half")
@@ -70,3 +72,21 @@ def test_of_several_defects_the_first_leaf_is_told() -> None:
     for first, second in permutations(defects().values(), 2):
         leaves = [GOOD[0], first, GOOD[2], second]
         assert verdict_of_all(leaves) == verdict(leaves)
+
+
+def test_a_member_is_found_by_its_encryption_key_and_a_joiner_keeps_no_lists() -> None:
+    given = UnverifiedTree.decode(SHAPE.tree.encode(), SHAPE.suite).trust()
+    assert given._levels
+    for tree in (given, given.settled(), SHAPE.tree):
+        assert [tree.find(leaf.encryption_key) for leaf in GOOD] == list(range(6))
+        assert tree.find(bytes(32)) is None
+        assert tree.leaf_nodes() == GOOD
+        assert [p.index for p in tree.parents()] == [p.index for p in SHAPE.tree.parents()]
+        assert list(tree.members()) == list(SHAPE.tree.members())
+        assert tree.tree_hash() == SHAPE.tree.tree_hash()
+    bundle, me = SHAPE.bundle(b"joiner"), SHAPE.member(0)
+    package = bundle.key_package.validate(SHAPE.suite, SHAPE.config.authenticator, now=1_000)
+    pending = me.commit([package], now=1_000)
+    assert pending.welcome is not None
+    group = Group.join(pending.welcome, bundle, SHAPE.config)
+    assert group.tree._levels == ()

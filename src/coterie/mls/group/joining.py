@@ -121,11 +121,9 @@ def enter_by_welcome(
     suite, info = opened.suite, opened.info
     verified, index = verify_group_info(info, suite, tree, config.policy(), config.run)
     mine = bundle.key_package.leaf_node.encode()
-    key = bundle.encryption_key.public
-    leaf = next(
-        (i for i, n in verified.members() if n.encryption_key == key and n.encode() == mine), None
-    )
-    if leaf is None:
+    # No two nodes of a verified tree have one encryption key.
+    leaf = verified.find(bundle.encryption_key.public)
+    if leaf is None or verified.member(leaf, rule=Rule.WELCOME_OWN_LEAF).encode() != mine:
         msg = "the tree has no leaf that is the key package's"
         raise RuleViolation(msg, rule=Rule.WELCOME_OWN_LEAF)
     parents: dict[NodeIndex, HPKEPrivateKey] = {}
@@ -142,7 +140,7 @@ def enter_by_welcome(
     epoch = Epoch(
         suite,
         context,
-        verified,
+        verified.settled(),
         PrivatePath(leaf, bundle.encryption_key, parents),
         bundle.signature_key,
         secrets,
@@ -200,7 +198,7 @@ def enter_by_external_commit(
     if pub is None:
         msg = "the GroupInfo has no external_pub: the group is not open to external Commits"
         raise RuleViolation(msg, rule=Rule.EXTERNAL_PUB_MISSING)
-    state = PublicState(suite, context, verified, index)
+    state = PublicState(suite, context, verified.settled(), index)
     kem_output, init_secret = external_init_seal(suite, pub.external_pub, config.rng)
     sender = Sender(SenderType.NEW_MEMBER_COMMIT)
     proposals = [Proposal.of(ExternalInit(kem_output))]

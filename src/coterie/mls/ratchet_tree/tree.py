@@ -104,6 +104,16 @@ class RatchetTree:
             return ((LeafIndex(t.start), t.node) for t in self._levels[0] if t.members)  # type: ignore[misc]
         return self.root.members_below()
 
+    def find(self, encryption_key: bytes) -> LeafIndex | None:
+        """The member whose leaf has an encryption key: looks at all of them."""
+        if not self._levels:
+            found = (i for i, leaf in self.members() if leaf.encryption_key == encryption_key)
+            return next(found, None)
+        for tree in self._levels[0]:
+            if tree.members and tree.node.encryption_key == encryption_key:  # type: ignore[union-attr]
+                return LeafIndex(tree.start)
+        return None
+
     def leaf_nodes(self) -> list[LeafNode]:
         """Every member's leaf node, left to right."""
         if self._levels:

@@ -41,7 +41,8 @@ def verify_tree(
     """Makes every check of a given ratchet tree and of the group's extensions.
 
     `run` is `map` or an executor's, for the signatures. Lifetimes are not compared with the clock: a member whose key
-    package expired after it joined must keep nobody out. Raises `RuleViolation` or `VerificationError`.
+    package expired after it joined must keep nobody out. Who keeps the tree keeps it `settled`.
+    Raises `RuleViolation` or `VerificationError`.
     """
     if context.version != ProtocolVersion.MLS10:
         msg = f"the group is of protocol version {int(context.version)}, only MLS 1.0 is spoken"
@@ -64,7 +65,7 @@ def verify_tree(
     suite.verify_many(jobs, rule=Rule.LEAF_SIGNATURE, map=run, progress=told)
     for _, leaf in members:
         check_credential(leaf, policy.authenticator, now=None)
-    return tree.settled(), index
+    return tree, index
 
 
 def _check_unique(tree: RatchetTree, index: TreeIndex) -> None:
