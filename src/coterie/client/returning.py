@@ -6,6 +6,7 @@ import random
 import secrets
 from abc import abstractmethod
 
+from coterie.client import events
 from coterie.client.box import check_request, open_request, return_content, return_request
 from coterie.client.identity import read_key_package, seal_envelope
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
@@ -66,6 +67,10 @@ class Returning(Reading):
             await self._ask_members(content)
         with tools.vault.step() as step:
             step.set_requested(self.id, package.reference, tools.clock())
+        if asked is not None:
+            what = "nobody has added this device again for a day"
+            advice = "where nobody is left who could, an administrator re-forms the group"
+            tools.emit(events.Problem(self.id, what, advice))
 
     async def _ask_members(self, content: api.RequestContent) -> None:
         """Asks in the inboxes of some members, where the box is gone or nobody has answered for a day (D-BOX-8)."""
@@ -137,7 +142,7 @@ class Returning(Reading):
         try:
             package = read_key_package(request.tbs.key_package)
             package.validate(line.group.suite, authenticator, now=now)
-            check_request(request, package, line.binding.log_id)
+            check_request(request, package, _log_meant(line, request))
             client = authenticator.client_id(package.leaf_node.credential)
         except CoterieError:
             return None
@@ -163,3 +168,10 @@ class Returning(Reading):
             return likely
         members = line.group.tree.members()
         return next((int(n) for n, node in members if client_id(node.credential) == client), None)
+
+
+def _log_meant(line: Line, request: api.RequestContent) -> bytes:
+    """The log that a request must be for: this one, or that of the group before, where its sender was left behind."""
+    before = line.binding.predecessor
+    named = before is not None and request.tbs.log_id == before.log_id
+    return before.log_id if before is not None and named else line.binding.log_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,16 +14,19 @@ import pytest
 from coterie.client import Client
 from coterie.client import moving as moving_module
 from coterie.client.content import BINDING_EXTENSION, Content, ProfileRules, read_binding
-from coterie.client.events import Moved, Moving
+from coterie.client.epoch_keys import EpochKeys
+from coterie.client.events import Invited, Moved, Moving
 from coterie.client.identity import Identity, read_key_package, seal_envelope
 from coterie.client.line import Line
 from coterie.client.moving import TAKE_OVER, TOO_LONG
 from coterie.client.moving import Moving as MovingConversation
 from coterie.client.successor import announce, announced, create_log, make_successor
-from coterie.errors import ServiceError, StateError
+from coterie.errors import RuleViolation, ServiceError, StateError
+from coterie.mls.credential import AcceptAnything
 from coterie.mls.crypto import suite_of
 from coterie.mls.extension import Extension
 from coterie.mls.framing import MLSMessage
+from coterie.mls.group import Group
 from coterie.mls.group_context import GroupContext
 from coterie.mls.proposal import ReInit
 from coterie.mls.tree_math import LeafIndex
@@ -652,5 +656,91 @@ def test_a_new_administrator_may_move_the_group(tmp_path: Path) -> None:
         await w.settle()
         assert same(alice, bob)
         assert line(alice).binding.retention == 3 * DAY
+
+    run(tmp_path, story)
+
+
+def test_a_group_at_another_service_is_not_joined(tmp_path: Path) -> None:
+    """A client talks to one service; a binding that names another key is of another one (D-ACC-10)."""
+
+    async def story(w: World) -> None:
+        alice = await w.device("alice")
+        bob = await w.device("bob")
+        stored = bob.identity.stored
+        bob.identity.stored = stored.replace(receipt_key=bytes(32))
+        made = await alice.create_group("Friends")
+        await made.add("bob")
+        told = await w.settle()
+        assert any("D-ACC-10" in what for what in problems(told["bob"]))
+        assert bob.groups() == []
+
+    run(tmp_path, story)
+
+
+def test_nobody_comes_in_by_an_external_commit(tmp_path: Path) -> None:
+    """Neither a stranger, nor a client that has a leaf, which would have two then."""
+
+    async def story(w: World) -> None:
+        alice, bob, carol = await group_of(w, *NAMES)
+        at, identity = line(bob), bob.identity
+        key = identity.suite.generate_signature_key(lambda n: bytes(range(n)))
+        again, message = Group.join_external(
+            at.group.group_info(),
+            key,
+            identity.credential,
+            identity.capabilities(),
+            replace(bob.tools.config, rules=None, authenticator=AcceptAnything()),
+        )
+        keys = EpochKeys.derive(again.export_secret, at.binding.log_id)
+        commit = message.encode()
+        header = at._header(api.EntryKind.BUNDLE, bundle=api.Bundle(api.ZERO32, keys.access, ()))
+        tbs = api.ManifestTBS(
+            at.state.epoch,
+            header.id,
+            api.ZERO32,
+            keys.access,
+            api.sha256(commit),
+            api.ZERO32,
+            at.state.head.hash(),
+            at.group.own_leaf,
+        )
+        signature = at.group.sign(api.MANIFEST_LABEL.decode(), tbs.encode())
+        content = api.CommitContent(api.Manifest(tbs, signature), commit).encode()
+        await post(
+            bob,
+            at.keys.append(
+                header, api.SealedContent(api.ContentKind.COMMIT, at.state.head, content)
+            ),
+        )
+        told = await w.settle("alice", "carol")
+        for label in ("alice", "carol"):
+            assert any("no member's Commit" in what for what in problems(told[label]))
+        w.now += 61
+        await w.settle("alice", "carol")
+        assert line(alice).group.tree.member_count == 3
+        with pytest.raises(RuleViolation, match="no external Commits"):
+            ProfileRules(identity).check_commit(at.group.context, at.group.tree, None, None)  # type: ignore[arg-type]
+        await group(alice).send("still here")
+        await w.settle("alice", "carol")
+        assert texts(carol) == ["still here"]
+
+    run(tmp_path, story)
+
+
+def test_who_was_stuck_when_the_group_moved_is_asked_and_comes_after(tmp_path: Path) -> None:
+    async def story(w: World) -> None:
+        alice, bob, carol = await group_of(w, *NAMES)
+        with carol.vault.step() as step:
+            step.set_status(group(carol).id, "stuck", "it could not follow")
+        await group(alice).reinitialise(retention=9 * DAY)
+        await w.settle()
+        assert group(carol).status == "stuck"
+        w.now += DAY + 1
+        told = await w.settle(rounds=4)
+        assert any("for a day" in what for what in problems(told["carol"]))
+        assert any(isinstance(e, Invited) for e in told["carol"])
+        await group(carol).follow()
+        await w.settle()
+        assert same(alice, bob, carol)
 
     run(tmp_path, story)
