@@ -249,7 +249,7 @@ QUIET = [
 """What pytest is told in a mutant's process."""
 
 
-def survives(mutant: Mutant | None, tests: Callable[[], bool], seconds: int = 120) -> bool:
+def survives(mutant: Mutant | None, tests: Callable[[], bool], seconds: int = 300) -> bool:
     """Whether the tests hold with the mutant loaded (None: with the code as it is), in a process of its own.
 
     Tests that take longer than `seconds` have noticed it: by a loop that does not end, say.

@@ -1,8 +1,9 @@
-"""Takes the checks of the services out one by one, and sees whether their tests notice.
+"""Takes the checks of the services and of the client out one by one, and sees whether their tests notice.
 
-`python -m tests.rules.service_mutants [--list] [--every=N] [PART_OF_A_NAME]`. The three kinds of mutants are those of
-`mutating`. Which tests are meant for a place is measured: first all run once, and which lines each of them executes in
-this process is kept; of a mutant, those run that come by, first those that met the very error.
+`python -m tests.rules.service_mutants [--list] [--every=N] [--only=PART] [PART_OF_A_NAME]`; the parts are `services`
+and `client`. The three kinds of mutants are those of `mutating`. Which tests are meant for a place is measured: first
+all run once, and which lines each of them executes in this process is kept; of a mutant, those run that come by, first
+those that met the very error.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ TESTS = (
     "tests/services/test_delivery.py",
     "tests/services/test_delivery_openapi.py",
 )
+CLIENT = (
+    *("line", "box", "content", "reading", "rereading", "returning", "trail", "links", "chunks"),
+    "successor",
+)
+"""The modules of the client that judge what others say."""
+CLIENT_TESTS = ("tests/unit/client", "tests/unit/test_answers.py")
 CHECK = re.compile(r"_?(check|verify|require|refuse|validate|limit|charge|take|use)(_|$)")
 EQUIVALENT: dict[str, str] = {}
 
@@ -53,13 +60,33 @@ def _guarded(node: ast.stmt) -> bool:
     )
 
 
-SERVICES = Part(
-    tuple(path for room in ROOMS for path in sorted((SOURCE / "coterie" / room).rglob("*.py"))),
-    raises=lambda node: error_of(node) is not None or isinstance(node.exc, ast.Name),
-    checks=lambda name: CHECK.match(name) is not None,
-    guarded=_guarded,
-    predicates=True,
-)
+def _part(paths: Iterable[Path]) -> Part:
+    return Part(
+        tuple(paths),
+        raises=lambda node: error_of(node) is not None or isinstance(node.exc, ast.Name),
+        checks=lambda name: CHECK.match(name) is not None,
+        guarded=_guarded,
+        predicates=True,
+    )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is mutated, and where the tests are that must notice."""
+
+    part: Part
+    tests: tuple[str, ...]
+
+
+SUBJECTS = {
+    "services": Subject(
+        _part(p for room in ROOMS for p in sorted((SOURCE / "coterie" / room).rglob("*.py"))),
+        TESTS,
+    ),
+    "client": Subject(
+        _part(SOURCE / "coterie/client" / f"{name}.py" for name in CLIENT), CLIENT_TESTS
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -88,14 +115,14 @@ class _Clock:
         self.seconds[report.nodeid] += report.duration
 
 
-def _measure(target: Path) -> bool:
+def _measure(subject: Subject, target: Path) -> bool:
     """Runs all tests and writes what they reach; in a child, since it loads the services."""
     import coverage  # noqa: PLC0415 - only where it is used
     import pytest  # noqa: PLC0415
 
     clock, data = _Clock(), target.with_suffix(".coverage")
     tracer = coverage.Coverage(
-        data_file=str(data), source=[str(SOURCE / "coterie" / room) for room in ROOMS]
+        data_file=str(data), include=[str(path) for path in subject.part.paths]
     )
 
     class Contexts:
@@ -103,7 +130,7 @@ def _measure(target: Path) -> bool:
             tracer.switch_context(nodeid)
 
     tracer.start()
-    files = [name for name in TESTS if (ROOT / name).exists()]
+    files = [name for name in subject.tests if (ROOT / name).exists()]
     ended = pytest.main([*QUIET, *files], plugins=[clock, Contexts()])
     tracer.stop()
     found = tracer.get_data()
@@ -112,11 +139,11 @@ def _measure(target: Path) -> bool:
     return ended == 0
 
 
-def measured() -> Reach | None:
+def measured(subject: Subject) -> Reach | None:
     """What the tests reach; None if they fail."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "reach.json"
-        if not survives(None, lambda: _measure(target)):
+        if not survives(None, lambda: _measure(subject, target)):
             return None
         by_line, seconds = json.loads(target.read_text(encoding="utf-8"))
     return Reach(
@@ -141,14 +168,20 @@ def _held(tests: Sequence[str]) -> bool:
 def main(arguments: Sequence[str]) -> int:
     """Runs them; the exit status is 1 where one survives that is not equivalent."""
     _load()
-    chosen = choose(SERVICES, arguments)
+    only = [a.partition("=")[2] for a in arguments if a.startswith("--only=")]
+    return max(_run(SUBJECTS[name], arguments) for name in only or SUBJECTS)
+
+
+def _run(subject: Subject, arguments: Sequence[str]) -> int:
+    chosen = choose(subject.part, arguments)
     if "--list" in arguments:
         print("\n".join(mutant.name for mutant in chosen))  # noqa: T201 - a command prints
         return 0
-    reach = measured()
+    reach = measured(subject) if chosen else None
     if reach is None:
-        print("the tests fail without any mutant: run them first", file=sys.stderr)  # noqa: T201
-        return 2
+        if chosen:
+            print("the tests fail without any mutant: run them first", file=sys.stderr)  # noqa: T201
+        return 2 if chosen else 0
     return report(chosen, lambda m: survives(m, lambda: _held(reach.tests(m))), EQUIVALENT)
 
 
