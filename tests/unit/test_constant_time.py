@@ -27,7 +27,7 @@ SECRET_WORDS = re.compile(
 )
 PROPERTIES = re.compile(r"_(?:id|ids|epoch|length|count|type|kind|number|nonce|level)$|^is_|^has_")
 """What is said about a secret, and is none."""
-DRIVERS = ("testing/", "interop/runner/")
+DRIVERS = ("testing/", "interop/runner/", "interop/replaying/")
 """Simulations and the interop harness look at all sides at once: there is nobody to measure them."""
 ALLOWED = {
     ("interop/vectors/treekem.py", "sender not in setting.private"): "whether a dict has a leaf",
