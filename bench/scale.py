@@ -55,7 +55,6 @@ from coterie.mls.secret import Secret
 from coterie.mls.tls import Struct
 from coterie.mls.types import CredentialType
 from coterie.storage import Profile, StorageKey
-from coterie.storage.transaction import PUBLIC_PREFIXES
 from coterie.transport import api
 from coterie.transport.client import DeliveryClient
 from coterie.transport.http import HTTPCarrier, HTTPConnection
@@ -313,9 +312,7 @@ def settle(place: Place, made: Made, leaf: int, stored: StoredIdentity) -> Path:
     shutil.copytree(made.template, path)
     identity = Identity(stored)
     config = Config(identity.issuer, rules=ProfileRules(identity))
-    line = Line.opened(made.shape.member(leaf, config), api.ZERO32, made.opening)
-    delta = line.group.save()
-    own = {k: v for k, v in delta.puts.items() if not k.startswith(PUBLIC_PREFIXES)}
+    own = made.shape.own_part(leaf, config)
     with Profile.open(path, KEY, create=False, durable=False) as profile:
         with profile.transaction() as tx:
             tx.apply(f"group/{made.conversation}", Delta(own, frozenset(), ()))

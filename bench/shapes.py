@@ -107,6 +107,15 @@ class Shape:
         )
         return Group(self.epoch(leaf), secret_tree, index, config)
 
+    def own_part(self, leaf: int, config: Config) -> dict[bytes, bytes]:
+        """What a member stores besides the tree and the counters of keys, which all members have alike."""
+        secret_tree = SecretTree.of_epoch(
+            self.suite, self.tree.leaf_count, self.encryption_secret, config.limits.ratchets
+        )
+        group = Group(self.epoch(leaf), secret_tree, TreeIndex(), config)
+        group._saver._tree = self.tree  # noqa: SLF001 - as if the tree were stored
+        return dict(group.save().puts)
+
     def bundle(
         self, name: bytes, config: Config | None = None, lifetime: Lifetime = LIFETIME
     ) -> KeyPackageBundle:
