@@ -196,7 +196,7 @@ def page(figures: Figures, large: Sequence[dict[str, Any]] = ()) -> str:
             f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['system']};"
             f" {machine['python']}, cryptography {machine['cryptography']}. Suite 1, basic credentials."
         ),
-        "Times are processor time of one thread; joining on all cores goes by the clock and stands in the JSON only.",
+        "Times are processor time of one thread, but for what is said to go by the clock.",
         "",
         "## Against the floor",
         "",
