@@ -49,6 +49,7 @@ class Person:
             "COTERIE_PROFILE": str(folder / name),
             "COTERIE_SERVER": services.url,
             "COTERIE_WELCOME_DELAY": "0",
+            "COTERIE_KEY": "file",
             "NO_COLOR": "1",
             "TERM": "dumb",
             "COLUMNS": "100",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 
@@ -19,8 +18,8 @@ class Check:
     advice: str = ""
 
 
-def diagnose(client: Client, *, online: bool) -> list[Check]:
-    """Everything that can be said of a profile."""
+def diagnose(client: Client, *, online: bool, key_kind: str) -> list[Check]:
+    """Everything that can be said of a profile; `key_kind` is what opens it (`coterie.storage.key.key_kind`)."""
     checks = [Check(good=True, what=f"coterie {__version__}")]
     if not client.is_enrolled:
         advice = "get a code from the operator, then: coterie login NAME --code CODE"
@@ -29,23 +28,29 @@ def diagnose(client: Client, *, online: bool) -> list[Check]:
         Check(online, "the service answers" if online else "the service cannot be reached",
               "check the network; what you send is kept until then")
     )  # fmt: skip
-    checks += _device(client)
+    checks += _device(client, key_kind)
     checks += _groups(client)
     return checks
 
 
-def _device(client: Client) -> list[Check]:
+def _device(client: Client, key_kind: str) -> list[Check]:
     due = client.identity.renewal_due(int(time.time()))
-    passphrase = bool(os.environ.get("COTERIE_PASSPHRASE"))
     packages = len(client.vault.packages(client.identity))
     return [
         Check(not due, "the certificate is renewed in time", "go online: it renews itself"),
         Check(packages > 0, f"key packages ready, so that others can add you: {packages}",
               "go online: new ones are published"),
-        Check(passphrase, "the storage key comes from a passphrase",
-              "the key lies beside the data: set COTERIE_PASSPHRASE before the first login"),
+        Check(key_kind != "given", _KEYS[key_kind],
+              "it protects a copy of the database alone: to change that, log in anew where there is a keyring, or with "
+              "COTERIE_PASSPHRASE set"),
     ]  # fmt: skip
 
+
+_KEYS = {
+    "keyring": "the storage key is in the system's keyring",
+    "passphrase": "the storage key comes from a passphrase",
+    "given": "the storage key lies in a file beside the data",
+}
 
 _ADVICE = {
     "stuck": "wait: this device has asked to be added again, which needs another member online; where nobody"

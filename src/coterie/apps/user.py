@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coterie.apps.diagnosis import diagnose
-from coterie.apps.profile import DEFAULT_SERVER, opened, run
+from coterie.apps.profile import DEFAULT_SERVER, opened, profile_path, run
 from coterie.apps.showing import clock, person, visible
 from coterie.apps.terminal import (
     GroupArgument,
@@ -32,6 +32,8 @@ from coterie.apps.terminal import (
 from coterie.client import Client
 from coterie.client.events import Event, MessageReceived
 from coterie.storage import Message, MessageState
+from coterie.storage.key import key_kind
+from coterie.storage.profile import KEY_FILE
 
 app = typer.Typer(no_args_is_help=True)
 DEVICE, MESSAGES = "This device", "Messages"
@@ -289,7 +291,8 @@ def doctor(
     async def task() -> bool:
         async with opened(profile) as client:
             online = client.is_enrolled and await catch_up(client)
-            checks = diagnose(client, online=online)
+            kind = key_kind(profile_path(profile) / KEY_FILE) or "given"
+            checks = diagnose(client, online=online, key_kind=kind)
             if as_json:
                 typer.echo(json.dumps([asdict(check) for check in checks]))
             for check in checks if not as_json else ():

@@ -20,6 +20,8 @@ import keyring
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from keyring.backends.fail import Keyring as NoKeyring
+from keyring.backends.null import Keyring as NullKeyring
 from keyring.errors import KeyringError
 
 from coterie.errors import StorageError
@@ -147,6 +149,26 @@ _NAMES: Final = {
     "keyring": "the key from the system's keyring",
     "given": "the key that was given",
 }
+
+
+def key_kind(path: Path) -> str | None:
+    """What opens the key file: passphrase, keyring or given; None where there is none.
+
+    Raises `StorageError` for a damaged file.
+    """
+    try:
+        return str(_read(path.read_bytes(), path)["kind"])
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        msg = f"the key file {path} cannot be read: {error.strerror}"
+        raise StorageError(msg) from error
+
+
+def keyring_is_usable() -> bool:
+    """Whether the system has a keyring that keeps secrets: not none, and not one that only pretends to."""
+    backend = keyring.get_keyring()
+    return not isinstance(backend, (NoKeyring, NullKeyring)) and float(backend.priority) >= 1
 
 
 def load_or_make(path: Path, key: StorageKey, *, create: bool) -> Secret:
