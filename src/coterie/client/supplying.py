@@ -87,7 +87,7 @@ class Supplying(Place):
         """Renews chunks, and uploads those that the service has not; goes on after a cut where it was (D-CHK-7)."""
         for some in _parts(list(addresses), _ASKED):
             missing = await self._put(line, some, ())
-            waiting, size = list[api.Chunk](), 0
+            waiting, size, supplied = list[api.Chunk](), 0, 0
             for address in missing:
                 made = data(address)
                 if api.sha256(made) != address:
@@ -96,12 +96,13 @@ class Supplying(Place):
                     continue
                 waiting.append(api.Chunk(made))
                 size += len(made)
+                supplied += 1
                 if size >= _UPLOAD:
                     await self._put(line, (), waiting)
                     waiting, size = [], 0
             if waiting:
                 await self._put(line, (), waiting)
-            self._tools.count_many("chunks supplied", len(missing))
+            self._tools.count_many("chunks supplied", supplied)
 
     async def _put(
         self, line: Line, renewed: Iterable[bytes], data: Iterable[api.Chunk]

@@ -158,3 +158,23 @@ def test_two_histories_among_many_messages_keep_what_came_before_and_stop_the_gr
         assert texts(bob) == written[:3]
 
     run(tmp_path, story)
+
+
+def test_a_head_is_known_by_all_its_bytes_also_by_its_signature(tmp_path: Path) -> None:
+    """Otherwise members who read the receipt and members who did not would judge the same entry differently."""
+
+    async def story(w: World, alice: Client, bob: Client) -> None:
+        await write(alice, 3)
+        await w.settle()
+        line = alice.groups()[0]._conversation.line
+        head = line.state.head
+        line.state = line.state.replace(head=head.replace(signature=b"\1" * 64))
+        message = line.group.encrypt(b"?")
+        await alice.tools.delivery.append(line.message(api.ContentKind.APPLICATION, message))
+        with alice.vault.step() as step:
+            line.state = line.state.replace(head=head)
+            step.save_line(alice.groups()[0].id, line)
+        await bob.sync()
+        assert bob.tools.counters["void entries"] == 1
+
+    run(tmp_path, story)

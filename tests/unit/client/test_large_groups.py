@@ -581,6 +581,28 @@ def test_a_service_that_misses_what_it_was_not_asked_about_gets_nothing(tmp_path
     run(tmp_path, story)
 
 
+def test_a_chunk_that_its_maker_sealed_in_another_way_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was given such a reference when it joined cannot make the chunk, and still supplies the others."""
+
+    async def story(w: World) -> None:
+        alice, _ = await some(w, "alice", "bob")
+        conversation = alice.groups()[0]._conversation
+        w.weather.tamper["chunks/put"] = lambda request, _: api.PutChunksResult(request.put.renewed)
+        real, place = chunks.SharedState.data, chunks.Place(0, 1)
+
+        def data(self: chunks.SharedState, tree: Any, at: chunks.Place, ref: Any) -> bytes:
+            return b"other" if at == place else real(self, tree, at, ref)
+
+        monkeypatch.setattr(chunks.SharedState, "data", data)
+        await conversation._renew_state()
+        assert alice.tools.counters["chunks that cannot be made again"] == 1
+        assert alice.tools.counters["chunks supplied"] == 2
+
+    run(tmp_path, story)
+
+
 def test_chunks_that_aged_away_are_supplied_by_who_comes_back(tmp_path: Path) -> None:
     async def story(w: World) -> None:
         alice, bob = await some(w, "alice", "bob", retention=DAY)
