@@ -197,6 +197,7 @@ def _ended(played: Played) -> str:
         return ""
     lines = "".join(f"- {peer}: {about}\n" for peer, about in ended)
     return (
-        "## Messages that end the process\n\nA program that receives one of these has to be started again: the driver "
-        f"catches whatever a call throws, and nobody can catch these.\n\n{lines}"
+        "## Messages that end the process\n\nA program that receives one of these has to be started again: our driver "
+        "catches whatever a call throws, and nobody can catch these. (Of several promises that fail, chance says which "
+        f"is first, so the numbers above may differ by a few.)\n\n{lines}"
     )
