@@ -47,6 +47,10 @@ def may_reform(maker: str, users: set[str], old: Known) -> bool:
     return maker in admins or (len(admins) <= 1 and not admins & users)
 
 
+KEPT = 30 * 24 * 3600
+"""For how many seconds an invitation is kept that leads on from a group which this device does not know."""
+
+
 class Entering(Protocol):
     """Enters groups by Welcomes, at once or after a download."""
 
@@ -112,7 +116,7 @@ class Inviting:
         return nullcontext() if handle is None else handle.lock
 
     def _continues(self, package: Package, welcome: api.WelcomeContent) -> bytes | None:
-        """The id of this device's group whose resumption key a Welcome asks for, if it is one."""
+        """The id of the group whose resumption key a Welcome asks for, None where it asks for none."""
         asked: list[bytes] = []
 
         def note(psk: PreSharedKeyID) -> None:
@@ -124,8 +128,8 @@ class Inviting:
                 package.bundle,
                 replace(self._tools.config, psk=note),
             )
-        known = [group for group in asked if self._tools.vault.conversation_of(group)]
-        return known[0] if known else None
+        # The group may be one that this device is still to enter: it may be several moves behind.
+        return asked[0] if asked else None
 
     def _conversation_of(self, line: Line) -> tuple[str, bool]:
         """Where a group belongs, and whether it follows that conversation's present one; `StateError` if it is past."""
@@ -159,7 +163,8 @@ class Inviting:
         for parked in vault.parked():
             conversation = vault.conversation_of(parked.continues)
             if conversation is None:
-                self._unpark(parked)
+                if self._tools.clock() - parked.at > KEPT:
+                    self._unpark(parked)
                 continue
             before.setdefault(conversation, vault.present_group(conversation))
             try:

@@ -744,3 +744,18 @@ def test_who_was_stuck_when_the_group_moved_is_asked_and_comes_after(tmp_path: P
         assert same(alice, bob, carol)
 
     run(tmp_path, story)
+
+
+def test_who_is_two_moves_behind_catches_up(tmp_path: Path) -> None:
+    async def story(w: World) -> None:
+        alice, bob, carol = await group_of(w, *NAMES)
+        for retention in (9, 10):
+            await group(alice).reinitialise(retention=retention * DAY)
+            await w.settle("alice", "bob")
+        await group(bob).send("there already")
+        await w.settle("carol", rounds=3)
+        assert same(alice, bob, carol)
+        assert texts(carol) == ["there already"]
+        assert carol.vault.parked() == []
+
+    run(tmp_path, story)

@@ -246,6 +246,13 @@ def work_per_leaf_is_bounded(world: World) -> None:
             raise Broken("work_per_leaf_is_bounded", what)
 
 
+def a_moved_group_arrives(world: World) -> None:
+    """When the storms are over nobody is left between a group and the one that follows it (D-SUC-1 to D-SUC-4)."""
+    for device in world.honest:
+        if device.status == "moving" and not world.kit.lying_service:
+            raise Broken("a_moved_group_arrives", f"{device.label} is still on the way")
+
+
 def databases_do_not_join(world: World) -> None:
     """No byte string of 8 bytes or more, nor its hash, stands in both databases (D-DIR-9)."""
     mail = set()
@@ -350,6 +357,7 @@ ALWAYS: tuple[Callable[[World], None], ...] = (
 """Looked at after every action."""
 
 AT_THE_END: tuple[Callable[[World], None], ...] = (
+    a_moved_group_arrives,
     one_head_means_one_history,
     nobody_reads_what_comes_after,
     the_service_reads_nothing,

@@ -9,6 +9,7 @@ from coterie.testing.simulator.insider import Insider
 from coterie.testing.simulator.liar import LyingService
 from coterie.testing.simulator.outsiders import LinkHolder, RemovedMember
 from coterie.testing.simulator.run import STORMY, Scenario
+from coterie.testing.simulator.successions import MOVING
 from coterie.testing.simulator.world import Kit, World
 
 ATTACKED = (*STORMY, *("attack",) * 8)
@@ -130,4 +131,5 @@ SCENARIOS = (
     WITH_TAMPERING,
     WITH_LIAR,
     WITH_LIAR_AND_INSIDER,
+    MOVING,
 )

@@ -29,7 +29,7 @@ from coterie.delivery.logs import Logs
 from coterie.errors import CoterieError, VerificationError
 from coterie.mls.crypto import Suite
 from coterie.mls.group import Group
-from coterie.testing.simulator import scenarios
+from coterie.testing.simulator import scenarios, successions
 from coterie.testing.simulator.insider import Insider
 from coterie.testing.simulator.liar import LyingService
 from coterie.testing.simulator.outsiders import LinkHolder, RemovedMember
@@ -474,6 +474,12 @@ SWITCHES: tuple[Switch, ...] = (
         _from_the_start,
         scenarios.WITH_SUBSCRIBERS,
         frozenset({"subscribers_miss_nothing"}),
+    ),
+    Switch(
+        "D-SUC-2: a successor is announced by who has the right",
+        successions.anybody_succeeds,
+        successions.MOVING,
+        frozenset({"a_moved_group_arrives"}),
     ),
     Switch(
         "D-BUN-8: bundles have a rate",
