@@ -13,9 +13,9 @@ from coterie.client.identity import read_key_package
 from coterie.client.intents import Intent, IntentKind, Leaves, Reason
 from coterie.client.reading import HOUR, Reading
 from coterie.client.rules import LEAST_EVICT_AFTER, LEAST_REPLACE_AFTER
+from coterie.errors import ServiceError
 from coterie.mls.types import LeafNodeSource
 from coterie.transport import api
-from coterie.transport.refusal import Refused
 
 LOOK_AGAIN = 6 * HOUR
 """Seconds between two looks at the ages of all keys, where nothing was found."""
@@ -112,12 +112,11 @@ class Tending(Reading):
         tools, named = self._tools, self._named(leaf)
         client_id = tools.config.authenticator.client_id
         client = client_id(self.group.member(leaf).node.credential)
-        await tools.refresh()
         try:
+            await tools.refresh()
             claimed = await self._claim_of(self._user(leaf))
-        except Refused as refused:
-            if refused.retry_after is not None:
-                raise
+        except ServiceError:
+            # What nobody asked for holds up nothing that somebody did.
             claimed = []
         for package in claimed:
             credential = read_key_package(package.key_package).leaf_node.credential
