@@ -182,7 +182,9 @@ class Report:
             if cell.status in {"measured", "unreached"}:
                 continue
             suite = f", suite {key.suite}" if key.suite != 1 else ""
-            what = f"{_title(key.column)}{suite}, {key.shape}", cell.words
+            # A Java exception's words begin with its class.
+            words = cell.words.rpartition("Lacking: ")[2]
+            what = f"{_title(key.column)}{suite}, {key.shape}", words
             operations, sizes = found.setdefault(what, ({}, set()))
             operations[key.operation] = None
             sizes.add(key.members)
