@@ -60,7 +60,7 @@ class Admitting(Returning):
         asked = self._asked(user)
         claimed = tuple(ClaimedPackage(join.key_package, join.ticket) for join in asked.values())
         with self._tools.vault.step() as step:
-            step.add_intent(self.id, Intent(IntentKind.ADD, user.encode(), claimed))
+            step.add_intent(self.id, Intent(IntentKind.ADD, user.encode(), claimed, asked=1))
             for client in asked:
                 step.forget_join(self.id, client)
 

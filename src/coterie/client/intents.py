@@ -99,6 +99,8 @@ class Intent(Struct):
     opened: api.Receipt | None = None
     """The opening receipt of the epoch that an accepted Commit began, where the service's answer arrived."""
     reason: Reason | None = None
+    asked: Annotated[int, Uint(1)] = 0
+    """1 where those to add have asked: all members have their key packages, and whoever is first adds them."""
 
     def waiting(self) -> Intent:
         """The intent without what was sealed for an epoch that is over."""
@@ -113,7 +115,7 @@ class Intent(Struct):
             return self.waiting()
         if reformed or self.kind in _OF_ONE_GROUP:
             return None
-        return self.waiting().replace(claimed=())
+        return self.waiting().replace(claimed=(), asked=0)
 
 
 class Leaves(Struct):

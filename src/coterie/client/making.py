@@ -54,8 +54,9 @@ class Making(Supplying):
         """Seals an intent for the present epoch and stores it so, before the first byte leaves."""
         if intent.kind == IntentKind.ADD:
             await self._tools.refresh()
-            # Added by this device already, and never invited: what it knew of that went with an earlier membership.
-            await self._add_again(intent.claimed)
+            if not intent.asked:
+                # Added by this device already, and never invited: what it knew of that went with an earlier membership.
+                await self._add_again(intent.claimed)
             if not intent.claimed:
                 intent = await self._claim(intent_id, intent)
             intent = self._share_out(intent_id, intent)

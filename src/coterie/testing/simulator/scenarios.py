@@ -110,6 +110,14 @@ WITH_SUBSCRIBERS = Scenario(
     ("send", "send", "send", "subscribe", "subscribe", "stall", "stall", "renew", "sync", "hours"),
 )
 """Members' connections stall, are cut off and resume, while entries are accepted."""
+
+
+def _with_links(rng: random.Random) -> Kit:
+    return replace(_storm(rng), outsiders=3, links=True)
+
+
+WITH_LINKS = Scenario("people who ask by a link", _with_links, (*STORMY, "ask", "ask", "ask"))
+"""In bad weather as well: who asks is let in by one of the members, once."""
 WITH_INSIDER = Scenario("an insider", _with_insider, ATTACKED, prepare=_insider)
 WITH_FLOOD = Scenario("an insider that floods", _small, ("send", "sync", "tick"), 6, prepare=_flood)
 WITH_REMOVED = Scenario("a removed member", _with_insider, ATTACKED, prepare=_removed)
@@ -124,6 +132,7 @@ WITH_LIAR_AND_INSIDER = Scenario(
 SCENARIOS = (
     WEATHER,
     WITH_SUBSCRIBERS,
+    WITH_LINKS,
     WITH_INSIDER,
     WITH_FLOOD,
     WITH_REMOVED,

@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 from coterie.client import chunks, client, making
-from coterie.errors import ServiceError
+from coterie.errors import ServiceError, StateError
 from coterie.mls.tls import Struct
 from coterie.testing.clock import Clock
 from coterie.testing.randomness import Randomness
@@ -80,6 +80,8 @@ class Kit:
     dishonest: frozenset[str] = field(default_factory=frozenset)
     """Members whose fate nobody promises anything about."""
     lying_service: bool = False
+    links: bool = False
+    """Whether who has a link and asks is let in at once."""
     chunks: bool = False
     """Whether a tree of more than two leaves is in chunks, each with two leaves (D-CHK-1 says sixteen)."""
     retention: int = RETENTION
@@ -157,7 +159,8 @@ class World:
         first.run(first.client.create_group("Model", retention=self.kit.retention))
         group = first.client.groups()[0]
         self.group_id = group.id
-        first.run(group.change_rules(may_add="members", may_remove="members"))
+        links = "open" if self.kit.links else "off"
+        first.run(group.change_rules(may_add="members", may_remove="members", links=links))
         others = names[1 : self.kit.members]
         if others:
             first.run(group.add(*others))
@@ -247,6 +250,18 @@ class World:
         if outside:
             user = outside[b % len(outside)].user
             self._begin(a, b, lambda d: d.handle.add(user))
+
+    def do_ask(self, a: int, b: int) -> None:
+        """Somebody who is not in the group has a link and asks to come in."""
+        outside = [d for d in self.honest if d.status in {"none", "left"}]
+        by = self.pick(a)
+        if outside and by is not None and by.handle is not None:
+            who, link = outside[b % len(outside)], by.handle.link()
+            who.finish()
+            who.start(who.client.join(link, "let me in"))
+            who.finish()
+            # Who has asked already, or was let in meanwhile, is told so.
+            who.errors = [error for error in who.errors if not isinstance(error, StateError)]
 
     def do_remove(self, a: int, b: int) -> None:
         """A member removes another; two honest ones stay."""
