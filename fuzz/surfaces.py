@@ -38,6 +38,7 @@ from tests.rules.world import NOW, Store, make
 from tests.structs import needs_given
 
 LOOP = asyncio.new_event_loop()
+FOLDER = tempfile.TemporaryDirectory(prefix="coterie-fuzz-")
 _FREE = Rate(1, 0.0)
 ROOMS = tuple(f"coterie.{room}" for room in ("mls", "transport", "client", "storage"))
 
@@ -101,7 +102,7 @@ def _authentication() -> Starlette:
     settings = AuthenticationSettings(requests_interval=0, enrolments_interval=0)
     service = AuthenticationService(
         CertificateAuthority.create("x.example", now=NOW),
-        Ledger(Path(tempfile.mkdtemp()) / "authentication.db"),
+        Ledger(Path(FOLDER.name) / "authentication.db"),
         code_key=Secret(bytes(32)),
         clock=lambda: NOW,
         settings=settings,
@@ -229,6 +230,7 @@ def close() -> None:
     if _delivery.cache_info().currsize:
         LOOP.run_until_complete(_delivery()._service.close())  # noqa: SLF001
     LOOP.close()
+    FOLDER.cleanup()
 
 
 SURFACES = (struct, text, delivery, socket, authentication, saved, vault)

@@ -86,9 +86,9 @@ class Session:
 
         `public` counts what of it are signatures, verifications, HPKE seals and openings.
         """
+        self.cells[operation].calls = public
         if self.prices is None or self.suite != 1:
             return
-        self.cells[operation].calls = public
         if operation not in self._floors:
             self._floors[operation] = calls()
             self.prices.floor(self._floors[operation])

@@ -128,8 +128,7 @@ class Report:
                 yield self._lead(key, ratio)
 
     def _lead(self, key: Key, ratio: float) -> Lead:
-        peer, provider = FLOORED
-        counted = self._book.cells.get(replace(key, peer=peer, provider=provider), Cell())
+        counted = self._counted(key)
         ours = self._seconds(self._ours(key))
         mine, its = self._primitives(counted, self._ours(key)), self._primitives(counted, key)
         theirs = self._seconds(key)
@@ -137,6 +136,14 @@ class Report:
             return Lead(key, ratio, None, None)
         swapped = (theirs - its + mine) / ours if theirs > its else None
         return Lead(key, ratio, mine / ours, swapped)
+
+    def _counted(self, key: Key) -> Cell:
+        """The cell of ours that knows how many calls an operation takes."""
+        found = [
+            self._book.cells.get(replace(key, peer=peer, provider=provider))
+            for peer, provider in (self.reference, FLOORED)
+        ]
+        return next((cell for cell in found if cell and cell.calls), Cell())
 
     def lead_table(self, least: int) -> list[str]:
         """All of them; nothing where there are none."""
@@ -175,7 +182,9 @@ class Report:
             if cell.status in {"measured", "unreached"}:
                 continue
             suite = f", suite {key.suite}" if key.suite != 1 else ""
-            what = f"{_title(key.column)}{suite}, {key.shape}", cell.words
+            # A Java exception's words begin with its class.
+            words = cell.words.rpartition("Lacking: ")[2]
+            what = f"{_title(key.column)}{suite}, {key.shape}", words
             operations, sizes = found.setdefault(what, ({}, set()))
             operations[key.operation] = None
             sizes.add(key.members)

@@ -182,6 +182,8 @@ def test_all_phases_pass_in_our_own_driver_and_the_tree_has_the_wanted_shape(sha
     for phase in PHASES:
         phase.run(session)
         assert all(session.cells[operation].wall for operation in phase.operations)
+    assert session.cells["join, tree beside"].calls == {"verify": 22, "open": 1}
+    assert session.cells["process commit, far"].calls == {"verify": 2, "open": 1}
 
 
 # -- the runner, with a driver that answers anything

@@ -49,13 +49,13 @@ def _kit(rng: random.Random) -> Kit:
 
 def _move(device: Device) -> None:
     """An administrator moves the group to a log that keeps its entries for another time."""
+    device.finish()
     line, handle = device.line(), device.handle
     if device.status != "active" or line is None or handle is None:
         return
     if device.user not in handle.admins():
         return
     other = RETENTION if line.binding.retention != RETENTION else RETENTION + 24 * HOUR
-    device.finish()
     device.start(_wish(handle, other))
 
 
