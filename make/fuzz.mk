@@ -10,10 +10,10 @@ $(FUZZ_STAMP): requirements/fuzz.txt $(STAMP)
 
 .PHONY: fuzz-coverage
 fuzz-coverage: $(FUZZ_STAMP) ## fuzz with atheris, all night if asked (FUZZ_SECONDS=50 for each of the twelve targets)
-	@for target in $(FUZZ_TARGETS); do \
-		mkdir -p build/fuzz/$$target; \
-		nice -n 10 $(PYTHON_BIN) -m fuzz.run $$target build/fuzz/$$target fuzz/corpus/$$target \
+	@mkdir -p $(FUZZ_TARGETS:%=build/fuzz/%)
+	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P "$$(nproc)" -I TARGET sh -c ' \
+		nice -n 10 $(PYTHON_BIN) -m fuzz.run TARGET build/fuzz/TARGET fuzz/corpus/TARGET \
 			-max_total_time=$(or $(FUZZ_SECONDS),50) -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 \
-			-artifact_prefix=build/fuzz/found-$$target- || exit 1; \
-	done
+			-artifact_prefix=build/fuzz/found-TARGET- > build/fuzz/TARGET.log 2>&1; \
+		code=$$?; echo "fuzz: TARGET"; cat build/fuzz/TARGET.log; exit $$code'
 	@echo "$(words $(FUZZ_TARGETS)) targets, $(or $(FUZZ_SECONDS),50) seconds each: nothing found"
