@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from coterie.storage.records import Intent, Message, MessageState
 from coterie.storage.vault import Vault
 from coterie.storage.view import View, after_prefix
 
+_KEYS_AT_ONCE: Final = 256
 PUBLIC_PREFIXES: Final = (b"n/", b"i/")
 """Entries of a group that hold no secret: nodes of the public tree and counters of used keys."""
 
@@ -125,14 +127,13 @@ class Transaction(View):
         """Stores many values that are no secrets; those that they replace may have been."""
         if not values:
             return
-        rows = self._database.run(
-            "SELECT key, slot FROM entry WHERE space = ? AND key BETWEEN ? AND ? AND slot IS NOT NULL",
-            number,
-            min(values),
-            max(values),
-        )
-        for key, slot in rows:
-            if key in values:
+        # By key and not by range: between the first and the last key of a Commit lies most of the tree.
+        for keys in _batched(values):
+            places = ", ".join("?" * len(keys))
+            sql = (
+                f"SELECT slot FROM entry WHERE space = ? AND key IN ({places}) AND slot IS NOT NULL"  # noqa: S608
+            )
+            for (slot,) in self._database.run(sql, number, *keys):
                 self._vault.erase(slot)
         self._database.run_many(
             "INSERT INTO entry VALUES (?, ?, NULL, ?)"
@@ -316,3 +317,10 @@ class Transaction(View):
         return int(
             self._database.run("INSERT INTO space(name) VALUES (?) RETURNING key", name)[0][0]
         )
+
+
+def _batched(values: Iterable[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """As many at a time as one statement takes."""
+    left = iter(values)
+    while keys := tuple(islice(left, _KEYS_AT_ONCE)):
+        yield keys

@@ -148,3 +148,31 @@ def test_payloads_and_texts_do_not_print(profile: Profile) -> None:
     with profile.transaction() as transaction:
         number = transaction.add_intent(b"a", "send", b"hush")
     assert "hush" not in repr(profile.view.intent(number))
+
+
+def test_what_a_step_costs_does_not_grow_with_what_is_stored(profile: Profile) -> None:
+    def steps(entries: int) -> int:
+        space = f"group of {entries}"
+        keys = [b"n/%08d" % (n * 1_000_000 // entries) for n in range(entries)]
+        with profile.transaction() as tx:
+            tx.apply(space, Delta(dict.fromkeys(keys, b"a node"), frozenset(), ()))
+        counted = 0
+
+        def count() -> bool:
+            nonlocal counted
+            counted += 1
+            return False
+
+        connection = profile._database.connection
+        connection.set_progress_handler(count, 10)
+        try:
+            with profile.transaction() as tx:
+                changed = dict.fromkeys(keys[:: entries // 20], b"another")
+                tx.apply(space, Delta(changed, frozenset(), ()))
+        finally:
+            connection.set_progress_handler(None)
+        return counted
+
+    few, many = steps(100), steps(20_000)
+    assert few > 10
+    assert many < 2 * few
