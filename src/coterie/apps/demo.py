@@ -310,10 +310,8 @@ class Demo:
             code, _ = await self.clients["bob"].link_code()
             environment = _environment(self.directory / "tablet", address)
             await _call("login", "bob", "--code", code, "--server", address, env=environment)
-            stage.say("bob links a tablet, a process of its own; alice adds it")
-            await self.settle("alice")
-            await self._group("alice").add("bob")
-            await self.settle("alice", "bob", "carol")
+            stage.say("bob links a tablet, a process of its own; his first device adds it")
+            await self.settle("bob", "alice", "carol")
             await _call("groups", env=environment)
             await self._group("alice").send("a tablet? Now we are five")
             proxy.holding = True

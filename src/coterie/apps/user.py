@@ -200,11 +200,13 @@ def devices(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
             own = client.identity.stored.device.decode()
             if as_json:
                 typer.echo(json.dumps([{"device": d, "valid_until": v} for d, v in found]))
-                return
-            table = Table("device", "certificate ends", "", box=None)
-            for device, until in found:
-                table.add_row(device, clock(until), "this one" if device == own else "")
-            out().print(table)
+            else:
+                table = Table("device", "certificate ends", "", box=None)
+                for device, until in found:
+                    table.add_row(device, clock(until), "this one" if device == own else "")
+                out().print(table)
+            # Those that are not in this device's groups yet are added.
+            await catch_up(client)
 
     run(task())
 
@@ -315,6 +317,9 @@ def link_device(profile: ProfileOption = None) -> None:
             name = client.identity.stored.user.decode()
             say(f"on the other device: [bold]coterie login {escape(name)} --code {code}[/]")
             say(f"valid until {clock(until)}, for one device")
+            say(
+                "this one then adds it to your groups: run `coterie devices` here, or leave `tail -f` on"
+            )
 
     run(task())
 

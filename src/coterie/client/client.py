@@ -23,7 +23,7 @@ from typing import Self
 
 import httpx
 
-from coterie.client.content import ProfileRules
+from coterie.client.content import DAY, ProfileRules
 from coterie.client.conversation import Conversation
 from coterie.client.cores import on_all_cores
 from coterie.client.creating import create_group
@@ -41,11 +41,13 @@ from coterie.client.reforming import plan_reform
 from coterie.client.vault import StoredConversation, Vault
 from coterie.errors import (
     CoterieError,
+    DecodeError,
     ServiceError,
     StateError,
     StorageError,
     VerificationError,
 )
+from coterie.identity.names import DeviceId, UserId
 from coterie.mls.crypto import suite_of
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import Config, Group, Limits
@@ -71,6 +73,11 @@ _TICK = 2.0
 """Seconds after which a client looks whether it is its turn to commit what waits."""
 REVOCATION_AGE = 600
 """For how many seconds a list of revoked certificates is taken without asking for a newer one."""
+
+LOOK_WHILE_LINKING = 10
+"""Least seconds between two questions which devices the user has, while a code for a further one is good."""
+LOOK_AGAIN = 3600
+"""Seconds after which that is asked again where no answer came."""
 
 
 def _now() -> int:
@@ -263,15 +270,48 @@ class Client:
         return self._authentication(stored.realm.decode()), SigningKey(self.identity.signature_key)
 
     async def link_code(self) -> tuple[str, int]:
-        """A one-time code for a further device of this user, and until when it is valid."""
+        """A one-time code for a further device of this user, and until when it is valid.
+
+        Once that device has logged in, this one adds it to all groups in which it is (`sync`).
+        """
         service, key = self._own_service()
         code = await service.link(key)
+        with self.vault.step() as step:
+            step.set_linking(code.expires_at)
+            step.set_next_look(self._clock())
         return code.code.decode(), code.expires_at
 
     async def devices(self) -> list[tuple[str, int]]:
-        """The user's devices that are not revoked, and until when their certificates are valid."""
+        """The user's devices that are not revoked, and until when their certificates are valid.
+
+        Those that were never in a group of this device are added to it by the next `sync`.
+        """
         service, key = self._own_service()
-        return [(d.device.decode(), d.valid_until) for d in (await service.devices(key)).devices]
+        listed = (await service.devices(key)).devices
+        user = UserId.parse(self.user)
+        try:
+            found = [(DeviceId(user, d.device.decode()), d.valid_until) for d in listed]
+        except (DecodeError, UnicodeDecodeError) as error:
+            msg = f"the Authentication Service named a device that is none: {error}"
+            raise ServiceError(msg, retry_after=60) from error
+        self.tools.own_devices = frozenset(device.uri.encode() for device, _ in found)
+        return [(device.device, until) for device, until in found]
+
+    async def _look_for_devices(self) -> None:
+        """Asks which devices the user has, when it is time: often while one is linked, else about once a day."""
+        now, due = self._clock(), self.vault.next_look()
+        if due is not None and now < due:
+            return
+        later = now + random.randint(DAY // 2, DAY * 3 // 2)  # noqa: S311 - a time, not a secret
+        if now < self.vault.linking():
+            later = now + LOOK_WHILE_LINKING
+        if due is not None:
+            try:
+                await self.devices()
+            except ServiceError:
+                later = min(later, now + LOOK_AGAIN)
+        with self.vault.step() as step:
+            step.set_next_look(later)
 
     async def revoke_device(self, device: str) -> None:
         """Revokes a lost device of the same user."""
@@ -525,6 +565,7 @@ class Client:
         if self._clock() - self._revocations_at >= REVOCATION_AGE:
             with suppress(ServiceError):
                 await self.tools.refresh()
+        await self._look_for_devices()
         cut = await self._joins.carry_on()
         for name, conversation in list(self._conversations.items()):
             status = self.vault.status(name)

@@ -153,6 +153,9 @@ class UserOf(Protocol):
     def user_of(self, tree: RatchetTree, leaf: int) -> str:
         """`name@realm` of the member at a leaf."""
 
+    def user_of_credential(self, credential: Credential) -> str:
+        """`name@realm` that a credential names."""
+
     def client_id(self, credential: Credential) -> bytes:
         """What all credentials of one device share."""
 
@@ -182,8 +185,10 @@ class ProfileRules:
             user = self._names.user_of(tree, leaf)
             content = entry.proposal.content
             if isinstance(content, Add) and not self.may(profile.may_add, profile, tree, user):
-                client = self._names.client_id(content.key_package.leaf_node.credential)
-                if client not in returning:
+                credential = content.key_package.leaf_node.credential
+                # A user's devices belong together: who is in the group brings the others.
+                own = self._names.user_of_credential(credential) == user
+                if not own and self._names.client_id(credential) not in returning:
                     self._refuse("may-add", f"{user} may not add members: {profile.only_admins()}")
             if isinstance(content, Remove):
                 own = self._names.user_of(tree, content.removed) == user

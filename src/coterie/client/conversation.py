@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 
 from coterie.client import events
 from coterie.client.admitting import Admitting
+from coterie.client.gathering import Gathering
 from coterie.client.intents import COMMITS, Intent, IntentKind
 from coterie.client.moving import Moving
 from coterie.client.place import END_WAIT, no_answer
@@ -38,7 +39,7 @@ _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.Erro
 _LONGEST_END_WAIT = 60
 
 
-class Conversation(Moving, Admitting, Seeing, Tending):
+class Conversation(Moving, Admitting, Seeing, Tending, Gathering):
     """A group that this device is in, or was."""
 
     async def sync(self) -> None:
@@ -51,6 +52,7 @@ class Conversation(Moving, Admitting, Seeing, Tending):
             self._plan_renewal()
             self._plan_receipts()
             await self._tend()
+            await self._add_own_devices()
             await self._carry_out()
             await self._ask_to_return()
             await self._keep_state()

@@ -19,6 +19,8 @@ _DECLINED = "declined"
 _TOLD = b"told-seen/"
 _DUE = b"tell-seen/"
 _QUIET = b"quiet"
+_NEXT_LOOK = b"next-look"
+_LINKING = b"linking"
 _ADDED = "added"
 _RENEWED = "renewed"
 _HEARD = "heard"
@@ -145,6 +147,14 @@ class StepNotes:
         """Whether others are told nothing about what was seen, whatever groups want."""
         self._tx.put(_CLIENT, _QUIET, b"%d" % quiet, secret=False)
 
+    def set_next_look(self, at: int) -> None:
+        """When to ask which devices the user has."""
+        self._tx.put(_CLIENT, _NEXT_LOOK, b"%d" % at, secret=False)
+
+    def set_linking(self, until: int) -> None:
+        """Until when a further device may log in with a code of this one."""
+        self._tx.put(_CLIENT, _LINKING, b"%d" % until, secret=False)
+
 
 class VaultNotes:
     """The reading half."""
@@ -186,6 +196,15 @@ class VaultNotes:
     def quiet(self) -> bool:
         """Whether others are told nothing about what was seen."""
         return self._view.get(_CLIENT, _QUIET) == b"1"
+
+    def next_look(self) -> int | None:
+        """When to ask which devices the user has; None where that was never thought of."""
+        value = self._view.get(_CLIENT, _NEXT_LOOK)
+        return None if value is None else int(value)
+
+    def linking(self) -> int:
+        """Until when a further device may log in with a code of this one; 0 where there was none."""
+        return int(self._view.get(_CLIENT, _LINKING) or 0)
 
     def added(self, conversation: str) -> list[StoredAdded]:
         """Which leaves were added when, oldest first."""

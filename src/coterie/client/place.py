@@ -64,6 +64,8 @@ class Tools:
     """The same service over a connection that carried nothing yet (D-REC-12)."""
     welcome_delay: float = 5.0
     """The longest random wait before a Welcome is posted, in seconds (D-INB-6)."""
+    own_devices: frozenset[bytes] | None = None
+    """The client ids of the user's devices that are not revoked, as the Authentication Service said last."""
     counters: dict[str, int] = field(default_factory=dict)
 
     def count(self, what: str) -> None:

@@ -274,8 +274,12 @@ class Reading(Making):
     def _note_keys(self, step: Step, epoch: int, commit: StagedCommit) -> None:
         """Remembers how old members' keys are, and who has not appeared yet (`tending`)."""
         now = self._tools.clock()
+        tools = self._tools
         for member in commit.removed:
             step.note_renewed(self.id, int(member.leaf), None)
+            if tools.identity.user_of_credential(member.credential) == tools.identity.user:
+                # A device of this user that was in the group is not brought back by itself (`gathering`).
+                step.note_added(self.id, tools.config.authenticator.client_id(member.credential), 1)
         step.note_renewed(self.id, int(commit.committer.leaf), now)
         if commit.added:
             leaves = tuple(int(member.leaf) for member in commit.added)

@@ -113,6 +113,10 @@ class ModelVault(Vault):
         """The device."""
         return self._identity
 
+    def next_look(self) -> int | None:
+        """Never: there is no Authentication Service to ask which devices a user has."""
+        return 1 << 62
+
 
 class ModelCarrier:
     """Carries one device's requests through the simulated network."""
