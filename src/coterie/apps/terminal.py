@@ -109,6 +109,8 @@ def _why(reason: str) -> str:
 def _about_members(event: Event, realm: str) -> str:
     """What somebody did to the group."""
     match event:
+        case MembersAdded() if event.users == (event.by,):
+            did = f"{_who(realm, event.by)} added another own device"
         case MembersAdded():
             did = f"{_who(realm, event.by)} added {_who(realm, *event.users)}"
         case MembersRemoved():

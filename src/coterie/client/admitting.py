@@ -53,7 +53,7 @@ class Admitting(Returning):
             for user, joins in found.items()
             if user not in blocked
         ]
-        return sorted(asked, key=lambda request: request.asked_at)
+        return sorted(asked, key=lambda request: (request.asked_at, request.user))
 
     def admit(self, user: str) -> None:
         """Wants a user to be let in who asked; raises `StateError` where nobody of that name did."""
