@@ -28,6 +28,7 @@ _UPGRADE: Final = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: coterie.v1\r\n\r\n"
 )
 _SHORT, _LONG = 126, 127
+_BINARY, _PING, _PONG = 0x82, 0x89, 0x8A
 
 
 class Player(asyncio.Protocol):
@@ -73,9 +74,17 @@ class Player(asyncio.Protocol):
             self.ready.set()
         at = 0
         while (size := _frame_size(self._buffer, at)) is not None:
-            self._crowd.took(self._buffer[at + size[0]], size[0] + size[1])
-            at += size[0] + size[1]
+            body = at + size[0]
+            if self._buffer[at] == _PING:
+                self._answer(bytes(self._buffer[body : body + size[1]]))
+            elif self._buffer[at] == _BINARY:
+                self._crowd.took(self._buffer[body], size[0] + size[1])
+            at = body + size[1]
         del self._buffer[:at]
+
+    def _answer(self, ping: bytes) -> None:
+        assert self._transport is not None
+        self._transport.write(bytes((_PONG, 0x80 | len(ping))) + bytes(4) + ping)
 
     def close(self) -> None:
         """Ends the connection."""

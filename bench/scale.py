@@ -505,8 +505,6 @@ class Scale:
             sent=person.sent - before[1],
             **used.so_far(),
         )
-        for other in others:
-            await other.client.sync()
 
     async def join(self) -> None:
         """A newcomer is added, and downloads the group's state in chunks."""
@@ -566,7 +564,6 @@ async def warm(place: Place, report: Report, members: int, real: int, connection
     scale = Scale(place, made, report)
     await scale.open_real()
     await scale.commit(min(5, real))
-    await scale.away(AWAY)
     await scale.join()
     scale.live(scale.people)
     await asyncio.sleep(3)
@@ -576,6 +573,8 @@ async def warm(place: Place, report: Report, members: int, real: int, connection
     await scale.rest()
     assert scale.crowd is not None
     scale.crowd.close()
+    # Last, since the others are then away as well, but for those who commit.
+    await scale.away(AWAY)
 
 
 async def blank(place: Place, report: Report, members: int) -> None:

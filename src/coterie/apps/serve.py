@@ -323,6 +323,9 @@ HTTP_OPTIONS: Final[dict[str, Any]] = {
     # What is pushed is sealed, so nothing of it compresses, and each connection would hold a compressor's memory.
     "ws_per_message_deflate": False,
     "ws_max_size": 64 * 1024,
+    # Each idle connection costs a ping and an answer each time; clients ping as rarely.
+    "ws_ping_interval": 60.0,
+    "ws_ping_timeout": 60.0,
     "access_log": False,
     "server_header": False,
     "backlog": 4096,

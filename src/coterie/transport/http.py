@@ -25,6 +25,8 @@ _CLOSE_TIMEOUT: Final = 1.0
 """For how many seconds a service may leave a goodbye without an answer; nothing depends on it."""
 _KEEP: Final = 30.0
 """Seconds for which a connection is kept that is not used: less than servers do, or one is closed under a request."""
+_PING: Final = 60.0
+"""Seconds between two looks whether a quiet connection is still there."""
 _VERSIONS: Final = "1"
 
 
@@ -119,6 +121,8 @@ class HTTPCarrier:
                 url,
                 ssl=self._tls,
                 subprotocols=[Subprotocol(api.SUBPROTOCOL)],
+                ping_interval=_PING,
+                ping_timeout=_PING,
                 compression=None,
                 max_size=MAX_ANSWER,
                 open_timeout=self._timeout,
