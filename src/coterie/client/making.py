@@ -188,9 +188,6 @@ class Making(Supplying):
         """What was claimed, without the clients that are in the group; validated once, on all cores."""
         config = self._tools.config
         wanted = set(intent.argument.decode().split())
-        present = {
-            config.authenticator.client_id(node.credential) for _, node in self.group.tree.members()
-        }
         found = []
         for verified in validate_all(
             [read_key_package(claimed.key_package) for claimed in intent.claimed],
@@ -206,7 +203,7 @@ class Making(Supplying):
                 msg = "the directory gave a key package of somebody else than was asked for"
                 raise RuleViolation(msg, rule="D-DIR-3")
             inbox_of(package)
-            if config.authenticator.client_id(credential) not in present:
+            if not self.group.has_client(credential):
                 found.append(verified)
         return found or None
 

@@ -77,7 +77,7 @@ from coterie.mls.public_group import ProposalReceived
 from coterie.mls.ratchet_tree import NodeStore
 from coterie.mls.rules import Rule
 from coterie.mls.secret_tree import SecretTree
-from coterie.mls.tree_index import TreeIndex
+from coterie.mls.tree_index import TreeIndex, client_name
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import (
     GREASE_VALUES,
@@ -623,6 +623,11 @@ class Group(Membership):
         self._pending = None
 
     # -- storage
+
+    def has_client(self, credential: Credential) -> bool:
+        """Whether a member's credential is of the same client (§12.2); costs the same in a group of any size."""
+        client = self._config.authenticator.client_id(credential)
+        return self._index.count(client_name(client)) > 0
 
     def save(self) -> Delta:
         """What changed since the last call; store it in one transaction before what the step returned is used."""
