@@ -19,8 +19,9 @@ are played: they have a subscription each, take what is pushed, and show the nex
 share {connections:,} connections, since a process may open so many files only. Service, clients and players have two
 cores between them.
 
-Times are of one run on a shared machine; processor time says more than the clock. Bytes are those of the protocol's
-structs, without HTTP's headers.
+Times are of one run on a shared machine; processor time says more than the clock, and the real clients share one core:
+what all of them do takes {real} times as long as what one does. Bytes are those of the protocol's structs, without
+HTTP's headers.
 """
 SLOPES: Final = """
 ## Where it would break at 500,000
