@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from coterie.apps.serve import HTTP_OPTIONS
+from coterie.apps.serve import HTTP_OPTIONS, use_small_tls_buffers
 from coterie.delivery.app import create_app
 from coterie.delivery.directory import Identify
 from coterie.delivery.identify import by_certificate
@@ -125,6 +125,7 @@ def main() -> None:
     sys.stdout.write(f"{listening.getsockname()[1]}\n")
     sys.stdout.flush()
     certificate = self_signed(arguments.folder) if arguments.tls else None
+    use_small_tls_buffers()
     with profiled(arguments.profile):
         asyncio.run(serve(app, listening, certificate))
 
