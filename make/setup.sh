@@ -49,10 +49,14 @@ fi
 
 printf 'Installing %s into %s (the first time: one to three minutes) ...\n' "$lock" "$venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-"$venv/bin/python" -m pip install --quiet --require-hashes --requirement "$lock" ||
+# The lock names everything, so nothing is left to resolve. An older pip that resolves all the same asks the index for
+# packages that another one names with an extra, takes the newest and finds no hash for it.
+"$venv/bin/python" -m pip install --quiet --no-deps --require-hashes --requirement "$lock" ||
     fail "pip could not install $lock; the reason stands above. It needs a package index that it can reach."
 if [ "$editable" = "--editable" ]; then
     "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable . ||
         fail "pip could not install the project itself; the reason stands above."
 fi
+"$venv/bin/python" -m pip check >/dev/null ||
+    fail "$lock lacks something that its packages need: run $venv/bin/python -m pip check, then make lock."
 touch "$venv/.stamp"
