@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -231,18 +232,17 @@ class _Run:
         self.errors: list[BaseException] = []
 
     def play(self) -> int:
-        threads = [threading.Thread(target=self._lane) for _ in range(self.plan.lanes)]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        except BaseException:
-            # Told to end: the lanes end their peers after the step that they are in.
-            self.plan.ended.set()
-            for thread in threads:
-                thread.join()
-            raise
+        # A pool's futures are waited for, not its threads: CPython 3.11 takes a thread whose `join` a signal's handler
+        # interrupts for one that has ended, and the run would leave before its lanes have ended their peers.
+        with ThreadPoolExecutor(self.plan.lanes) as pool:
+            lanes = [pool.submit(self._lane) for _ in range(self.plan.lanes)]
+            try:
+                wait(lanes)
+            except BaseException:
+                # Told to end: the lanes end their peers after the step that they are in.
+                self.plan.ended.set()
+                wait(lanes)
+                raise
         if self.errors:
             raise self.errors[0]
         return self.waiting.qsize()
