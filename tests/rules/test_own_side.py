@@ -141,6 +141,20 @@ def test_a_group_is_not_created_with_extensions_that_its_creator_lacks(world: Wo
     assert caught.value.rule == Rule.EXTENSION_SUPPORT
 
 
+def test_a_group_is_not_created_under_an_id_that_its_creator_is_in_already(world: World) -> None:
+    with pytest.raises(StateError):
+        Group.create(
+            b"the group",
+            world.suite,
+            world.key("zoe"),
+            Credential.basic(b"zoe"),
+            world.capabilities,
+            world.config,
+            lifetime=LIFETIME,
+            groups=frozenset({b"the group"}),
+        )
+
+
 def test_nobody_joins_a_group_whose_extensions_it_lacks(world: World) -> None:
     info = MLSMessage.of(world.forger().group_info())
     with pytest.raises(RuleViolation) as caught:

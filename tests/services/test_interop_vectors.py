@@ -149,6 +149,14 @@ def test_a_wrong_proposal_that_is_kept_is_not_accepted_yet() -> None:
     assert Outcome.KEPT in {each.outcome for each in results}
 
 
+def test_bounds_that_are_each_clients_own_are_no_matter_between_implementations() -> None:
+    (found,) = chapters(1)["12"]
+    bounded = [each for each in found["violations"] if each["rule"] == Rule.PROPOSAL_COUNT]
+    assert len(bounded) == 2
+    with peer() as client:
+        assert list(differential.play(client, "full", [{**found, "violations": bounded}])) == []
+
+
 def test_vectors_that_we_do_not_pass_are_not_given_to_peers(
     tmp_path: Path, case: dict[str, Any]
 ) -> None:

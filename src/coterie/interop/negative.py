@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from coterie.errors import CoterieError, VerificationError
 from coterie.interop.vectors.kind import Case, Kind, Mismatch, expect
 from coterie.mls.credential import Credential
-from coterie.mls.crypto import Suite
+from coterie.mls.crypto import Suite, suite_of
 from coterie.mls.extension import Capabilities, capabilities
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import Config, Group, Limits, StagedCommit
@@ -78,9 +79,7 @@ class _Runner:
         self.config = _config(psks)
         self.then = case.case("then")
         start = case.case("start")
-        group = Group.join(
-            MLSMessage.read(start.data("welcome")), _bundle(start, self.suite), self.config
-        )
+        group = Group.join(MLSMessage.read(start.data("welcome")), _bundle(start), self.config)
         self.store = dict(group.save().puts)
 
     def run(self, violation: Case) -> None:
@@ -96,10 +95,10 @@ class _Runner:
             msg = f"there is no operation {operation!r}"
             raise Mismatch(msg)
 
-    def _client(self, before: Iterable[Case]) -> tuple[Group, bool]:
+    def _client(self, before: Iterable[Case], config: Config) -> tuple[Group, bool]:
         """The client after some messages, and whether it is still in the epoch of the start."""
         entries = {k: v for k, v in self.store.items() if k[:2] not in {b"n/", b"i/"}}
-        group, same = Group.load(entries, self.store, self.config), True
+        group, same = Group.load(entries, self.store, config), True
         for message in before:
             received = group.receive(message.data("message"), now=self.now)
             if message.number("adopt", 2):
@@ -112,7 +111,11 @@ class _Runner:
         return group, same
 
     def _receive(self, violation: Case) -> None:
-        (group, same), (twin, _) = (self._client(violation.cases("before")) for _ in range(2))
+        limits = Limits(grease=False, max_proposals=violation.number("max_proposals"))
+        config = replace(self.config, limits=limits)
+        (group, same), (twin, _) = (
+            self._client(violation.cases("before"), config) for _ in range(2)
+        )
         refused(
             violation.text("rule"), lambda: group.receive(violation.data("message"), now=self.now)
         )
@@ -130,8 +133,8 @@ class _Runner:
     def _join(self, violation: Case) -> None:
         old = None
         if violation.number("continues", 2):
-            old = self._client(violation.cases("before"))[0]
-        bundle = _bundle(violation, self.suite)
+            old = self._client(violation.cases("before"), self.config)[0]
+        bundle = _bundle(violation)
         welcome = MLSMessage.read(violation.data("welcome"))
         refused(
             violation.text("rule"),
@@ -185,8 +188,10 @@ def _config(psks: Mapping[bytes, bytes]) -> Config:
     )
 
 
-def _bundle(case: Case, suite: Suite) -> KeyPackageBundle:
+def _bundle(case: Case) -> KeyPackageBundle:
+    """A key package with its private keys; its suite may be another than the start's, for a branch."""
     package = KeyPackage.decode(case.data("key_package"))
+    suite = suite_of(package.cipher_suite)
     return KeyPackageBundle(
         package,
         case.hpke_key("init_priv", suite),

@@ -75,7 +75,7 @@ def continuing(
     **context: Any,
 ) -> Attack:
     """Bob is welcomed to a group that continues the old one, right but for what is said."""
-    f = w.forger()
+    f, before = w.forger(), old or w
     bundles = {name: w.bundle(name) for name in names}
     bob = w.bundle("bob#2") if "bob" not in names else bundles["bob"]
     first, *others = (bundle.key_package.leaf_node for bundle in bundles.values())
@@ -85,12 +85,12 @@ def continuing(
     suite = CipherSuite(w.suite.cipher_suite)
     whole = {"group_id": b"the next group", "epoch": 1, "cipher_suite": suite, **context}
     psk = PreSharedKeyID.resumption(
-        usage, b"the group", f.context.epoch, w.rng(w.suite.hash_length)
+        usage, b"the group", before.forger().context.epoch, w.rng(w.suite.hash_length)
     ).replace(**(link or {}))
-    found = (old or w).member("bob").resumption_psk(psk.psk_epoch or 0)
+    found = before.member("bob").resumption_psk(psk.psk_epoch or 0)
     key = PSK if found is None else bytes(found)
     welcome = f.welcome(bob, tree, context=whole, info={"key": w.key("alice")}, psks=[(psk, key)])
-    return Join(bob, welcome, continues=(old or w).stores["bob"], history=w.history)
+    return Join(bob, welcome, continues=before.stores["bob"], history=before.history)
 
 
 def reinit(rule: Rule, title: str) -> Callable[[Callable[[World], dict[str, Any]]], None]:
@@ -174,9 +174,19 @@ def _(w: World, f: Forger) -> Attack:
 
 @case(Rule.BRANCH_SUITE, "a branch with another suite than the old group's")
 def _(w: World, f: Forger) -> Attack:
-    other = make(3 if w.suite.cipher_suite != 3 else 1)
-    extensions = announced(w).extensions
-    return continuing(w, BRANCH, names=("alice", "bob"), extensions=extensions, old=other)
+    return _branch_of(w, 3 if w.suite.cipher_suite != 3 else 1)
+
+
+@case(Rule.BRANCH_SUITE, "a branch whose suite has keys of another kind")
+def _(w: World, f: Forger) -> Attack:
+    return _branch_of(w, 2 if w.suite.cipher_suite != 2 else 1)
+
+
+def _branch_of(w: World, suite: int) -> Attack:
+    """A branch of the world's group in another suite."""
+    other = make(suite)
+    extensions = announced(other).extensions
+    return continuing(other, BRANCH, names=("alice", "bob"), extensions=extensions, old=w)
 
 
 def _announced_otherwise(w: World, **changes: Any) -> Attack:

@@ -206,6 +206,16 @@ def _(w: World, f: Forger) -> Attack:
     return _external(f, context=f.context.replace(epoch=LAST_EPOCH))
 
 
+@case(Rule.GROUP_EPOCH, "a GroupInfo of the last possible epoch, its tree beside it")
+def _(w: World, f: Forger) -> Attack:
+    beside = [
+        e for e in f.group_info().extensions if e.extension_type != ExtensionType.RATCHET_TREE
+    ]
+    changed = f.context.replace(epoch=LAST_EPOCH)
+    info = f.group_info(context=changed, extensions=beside)
+    return JoinExternal(MLSMessage.of(info).encode(), f.epoch.tree.encode())
+
+
 @case(Rule.PATH_SECRET_MATCHES, "a path secret that is not the tree's")
 def _(w: World, f: Forger) -> Attack:
     # The lowest common ancestor with the forger is the root, which has a key.
@@ -300,6 +310,11 @@ def _(w: World, f: Forger) -> Attack:
 @case(Rule.CIPHER_SUITE, "a GroupInfo of an unknown suite")
 def _(w: World, f: Forger) -> Attack:
     return _external(f, context=f.context.replace(cipher_suite=CipherSuite(0x0A0A)))
+
+
+@case(Rule.CIPHER_SUITE, "a GroupInfo of suite zero")
+def _(w: World, f: Forger) -> Attack:
+    return _external(f, context=f.context.replace(cipher_suite=CipherSuite(0)))
 
 
 @case(Rule.TREE_HASH, "a GroupInfo with another tree hash")
