@@ -221,6 +221,22 @@ def test_a_built_tree_is_one_that_a_joiner_accepts(n: int, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", ["blank", "warm", "half"])
+def test_what_a_joiner_verifies_grows_no_faster_than_the_members(shape: str) -> None:
+    def work(n: int) -> int:
+        made = build(n, shape)
+        encoded = made.tree.encode()
+
+        def join() -> None:
+            verify_tree(UnverifiedTree.decode(encoded, made.suite), made.context, policy)
+
+        policy = made.config.policy()
+        return calls_of(join)
+
+    few, many = work(256), work(2_048)
+    assert many <= 1.1 * 8 * few
+
+
+@pytest.mark.parametrize("shape", ["blank", "warm", "half"])
 def test_members_of_a_built_group_follow_each_others_commits(shape: str) -> None:
     made = build(100, shape)
     groups = [made.member(leaf) for leaf in (0, 1, 42, 99)]

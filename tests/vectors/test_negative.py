@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from coterie.interop.negative import verify_negative
 from coterie.interop.vectors.kind import Case, Mismatch
 from coterie.mls.rules import Rule
 
-DIRECTORY = Path(__file__).resolve().parents[2] / "vectors/negative"
+ROOT = Path(__file__).resolve().parents[2]
+DIRECTORY = ROOT / "vectors/negative"
 FILES = sorted(DIRECTORY.glob("*.json"))
 
 NO_MESSAGE = {Rule.JSON_MAPPING, Rule.PSK_COUNT, Rule.TREE_SIZE}
@@ -41,6 +43,22 @@ def test_every_rule_that_a_message_can_break_is_broken_in_two_ways(suite: int) -
     counts = Counter(violation["rule"] for violation in _violations(suite))
     assert set(counts) == {rule.value for rule in Rule if rule not in NO_MESSAGE}
     assert {rule for rule, count in counts.items() if count < 2} == set()
+
+
+FAULT = re.compile(r"^\| (?P<fault>[^|`]+) \|(?P<rules>[^|]*)\|(?P<tests>[^|]*)\|$", re.MULTILINE)
+
+
+def test_every_fault_of_others_has_its_vectors_or_tests() -> None:
+    _, text = (ROOT / "docs/negative-vectors.md").read_text().split("## What has gone wrong", 1)
+    faults = [row for row in FAULT.finditer(text) if row["fault"] not in {"fault", "---"}]
+    assert len(faults) == text.count("\n| ") - text.count("\n| fault |")
+    with_vectors = {rule.value for rule in Rule} - NO_MESSAGE
+    for row in faults:
+        rules, tests = (re.findall(r"`([^`]+)`", row[column]) for column in ("rules", "tests"))
+        assert rules or tests, row["fault"]
+        assert set(rules) <= with_vectors, row["fault"]
+        for file, _, name in (test.partition("::") for test in tests):
+            assert f"def {name}(" in (ROOT / file).read_text(), f"{row['fault']}: {file}::{name}"
 
 
 def test_all_files_together_are_small() -> None:
