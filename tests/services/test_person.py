@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import re
 import signal
@@ -59,7 +60,11 @@ class Person:
         """What a command prints, standard error after standard output, then its exit code."""
         return await asyncio.to_thread(self._run, words, stdin)
 
-    def _run(self, words: tuple[str, ...], stdin: str) -> str:
+    async def scripts(self, *words: str) -> str:
+        """What a command with `--json` answers, which is JSON and nothing else."""
+        return await asyncio.to_thread(self._run, (*words, "--json"), "", only_json=True)
+
+    def _run(self, words: tuple[str, ...], stdin: str, *, only_json: bool = False) -> str:
         out, errors, code = io.StringIO(), io.StringIO(), 0
         with (
             mock.patch.dict(os.environ, self._environment),
@@ -72,15 +77,20 @@ class Person:
                 main()
             except SystemExit as ended:
                 code = int(ended.code or 0)
-        text = f"$ coterie {' '.join(words)}\n{out.getvalue()}{errors.getvalue()}"
+        printed = out.getvalue() + errors.getvalue()
+        if only_json:
+            assert all(isinstance(json.loads(line), dict | list) for line in printed.splitlines())
+        text = f"$ coterie {' '.join(words)}\n{printed}"
         return text + (f"(exit code {code})\n" if code else "")
 
 
 def _settled(text: str) -> str:
     """What differs between runs, made alike."""
     text = re.sub(r"\b[0-9A-Z]{5}(-[0-9A-Z]{5}){3}\b", "CODE", text)
+    text = re.sub(r"\b[0-9a-f]{64}\b", "GROUP", text)
     text = re.sub(r"\b[0-9a-f]{32}\b", "DEVICE", text)
     text = re.sub(r"\b[0-9a-f]{12}\b", "GROUPID", text)
+    text = re.sub(r"\b\d{10}\b", "SECONDS", text)
     text = re.sub(r"\b(\d{4}-\d\d-\d\d )?\d\d:\d\d\b", "TIME", text)
     text = re.sub(r"127\.0\.0\.1:\d+", "SERVER", text)
     text = re.sub(r"coterie1_[\w-]+", "LINK", text)
@@ -236,6 +246,87 @@ def test_what_is_typed_about_other_people(tmp_path: Path) -> None:
             _matches("people", said)
 
     asyncio.run(story())
+
+
+def test_what_scripts_are_answered(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with _services(tmp_path) as services:
+            alice, bob, carol = (
+                Person(name, tmp_path, services) for name in ("alice", "bob", "carol")
+            )
+            said = await alice.scripts("groups")
+            for person in (alice, bob, carol):
+                code = await services.code_for(person.name)
+                said += await person.scripts("login", person.name, "--code", code)
+            said += await _of_groups(alice, bob, carol)
+            said += await _of_texts_and_people(alice, bob, tmp_path / "history")
+            said += await _of_devices(alice, services)
+            said += await bob.scripts("logout", "--yes")
+            await services.stop()
+            said += await alice.scripts("rename", "Friends", "Later")
+            said += await alice.scripts("link-device")
+            _matches("scripts", said.replace(str(tmp_path), "FOLDER"))
+
+    asyncio.run(story())
+
+
+async def _of_groups(alice: Person, bob: Person, carol: Person) -> str:
+    said = await alice.scripts("new", "Friends", "bob")
+    said += await bob.scripts("tail")
+    said += await bob.scripts("invitations")
+    said += await alice.scripts("groups")
+    said += await alice.scripts("members", "Friends")
+    said += await bob.scripts("add", "Friends", "carol")
+    said += await alice.scripts("rules", "Friends", "links=ask", "receipts=on")
+    answer = await alice.scripts("link", "Friends", "--revoke")
+    said += answer
+    link = json.loads(answer.splitlines()[1])["link"]
+    said += await carol.scripts("join", link, "--note", "Carol")
+    said += await alice.scripts("requests", "Friends")
+    said += await alice.scripts("refuse", "Friends", "carol")
+    said += await alice.scripts("accept", "Friends", "carol")
+    said += await alice.scripts("add", "Friends", "carol")
+    said += await alice.scripts("make-admin", "Friends", "bob")
+    said += await alice.scripts("unmake-admin", "Friends", "bob")
+    said += await alice.scripts("remove", "Friends", "carol")
+    said += await alice.scripts("renew-keys", "Friends")
+    said += await alice.scripts("rename", "Friends", "Club")
+    said += await alice.scripts("rename", "Club", "Friends")
+    said += await alice.scripts("reform", "Friends")
+    said += await alice.scripts("follow", "Friends")
+    said += await alice.scripts("decline", "Friends")
+    said += await carol.scripts("tail")
+    said += await alice.scripts("move", "Friends", "--keep-days", "40")
+    return said + await alice.scripts("leave", "Friends")
+
+
+async def _of_texts_and_people(alice: Person, bob: Person, file: Path) -> str:
+    await bob.scripts("groups")
+    said = await bob.scripts("send", "Friends", "hello")
+    said += await alice.scripts("read", "Friends")
+    said += await alice.scripts("search", "hello")
+    said += await alice.scripts("export", str(file), "--passphrase", "a secret of many words")
+    said += await bob.scripts("import", str(file), "--passphrase", "a secret of many words")
+    said += await bob.scripts("import", str(file), "--passphrase", "another one")
+    said += await bob.scripts("block", "alice")
+    said += await bob.scripts("blocked")
+    said += await bob.scripts("unblock", "alice")
+    return said + await bob.scripts("receipts", "off")
+
+
+async def _of_devices(alice: Person, services: Services) -> str:
+    answer = await alice.scripts("link-device")
+    phone = Person("phone", Path(services.directory), services)
+    said = answer + await phone.scripts(
+        "login", "alice", "--code", json.loads(answer.splitlines()[1])["code"]
+    )
+    found = await alice.scripts("devices")
+    said += found
+    here = json.loads((await phone.scripts("doctor")).splitlines()[1])
+    assert here[0]["good"]
+    return said + await alice.scripts(
+        "revoke-device", json.loads(found.splitlines()[1])[-1]["device"]
+    )
 
 
 @pytest.mark.parametrize("command", ["", "send", "tail", "doctor", "rules", "join", "block"])

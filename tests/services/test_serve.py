@@ -58,6 +58,26 @@ def test_both_services_start_answer_and_stop(here: Installation) -> None:
     assert not any(r["ready"] for r in json.loads(report.stdout).values())
 
 
+def test_the_operators_commands_answer_scripts(here: Installation) -> None:
+    def answer(*words: str) -> Any:
+        return json.loads(here.ok(*words, "--json"))
+
+    code = answer("user", "add", "alice")
+    assert code["user"] == "alice@example.org"
+    assert abs(answer("user", "code", "alice")["expires_at"] - code["expires_at"]) < 60
+    assert answer("user", "devices", "alice") == []
+    assert answer("user", "revoke", "alice") == {"user": "alice@example.org", "device": None}
+    answer("user", "add", "bob")
+    assert answer("user", "delete", "bob", "--yes") == {"user": "bob@example.org"}
+    copied = answer("backup", str(here.home / "copy"))
+    assert copied["directory"] == str(here.home / "copy")
+    assert "authentication/authentication.db" in copied["files"]
+    shutil.rmtree(here.home / "data")
+    assert answer("restore", copied["directory"])["files"] == copied["files"]
+    refused = here.fails("restore", copied["directory"], "--json")
+    assert "is not empty" in json.loads(refused)["error"]
+
+
 def test_the_receipt_key_and_the_root_outlast_a_restart(here: Installation) -> None:
     def keys() -> tuple[bytes, bytes]:
         with here.serving() as (url, _):

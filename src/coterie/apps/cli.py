@@ -9,10 +9,10 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from coterie import __version__
 from coterie.apps import (
+    answering,
     demo,
     groups,
     inspect,
@@ -23,10 +23,7 @@ from coterie.apps import (
     user,
     vectors,
 )
-from coterie.errors import CoterieError, ServiceError
-
-EXIT_ERROR = 1
-EXIT_LATER = 75
+from coterie.errors import CoterieError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,19 +60,8 @@ def common(
 
 def main() -> None:
     """Runs the command line; every `CoterieError` becomes one line on standard error and an exit code."""
+    answering.begin()
     try:
         app(prog_name="coterie")
     except CoterieError as error:
-        Console(stderr=True, highlight=False).print(
-            f"[bold red]error:[/] {_plain(error)}", soft_wrap=True
-        )
-        later = isinstance(error, ServiceError) and error.retry_after is not None
-        sys.exit(EXIT_LATER if later else EXIT_ERROR)
-
-
-def _plain(error: CoterieError) -> str:
-    from rich.markup import escape
-
-    # What a peer or a service wrote may stand in a message: no control characters reach the terminal.
-    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(error))
-    return escape(text)
+        sys.exit(answering.complain(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -10,18 +9,19 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from coterie.apps.answering import JsonOption, answer, out, say
 from coterie.apps.profile import opened, run
 from coterie.apps.showing import clock, person, visible
 from coterie.apps.terminal import (
     GroupArgument,
-    JsonOption,
     ProfileOption,
     UsersArgument,
     catch_up,
-    out,
+    change,
+    check,
     report,
-    say,
 )
+from coterie.client import Client, GroupHandle
 from coterie.client.content import DAY
 from coterie.client.rules import explained
 
@@ -34,6 +34,7 @@ def new(
     name: Annotated[str, typer.Argument(help="The group's name, which its members see.")],
     users: Annotated[list[str] | None, typer.Argument(help="Users to add at once.")] = None,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a group, of which you are the administrator.
 
@@ -45,79 +46,81 @@ def new(
             group = await client.create_group(name)
             if users:
                 await group.add(*users)
-            report(client, group, f"made [bold]{escape(visible(name))}[/] ({group.id[:12]})")
+            made = f"made [bold]{escape(visible(name))}[/] ({group.id[:12]})"
+            report(client, group, made, as_json=as_json)
 
     run(task())
 
 
 @app.command(rich_help_panel=PANEL)
-def add(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+def add(
+    group: GroupArgument,
+    users: UsersArgument,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Add users, with all their devices, to a group."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await catch_up(client)
-            handle = client.group(group)
-            await handle.add(*users)
-            report(client, handle, f"added {escape(visible(', '.join(users)))}")
-
-    run(task())
+    change(
+        group,
+        profile,
+        as_json,
+        lambda handle: handle.add(*users),
+        f"added {escape(visible(', '.join(users)))}",
+    )
 
 
 @app.command(rich_help_panel=PANEL)
-def remove(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+def remove(
+    group: GroupArgument,
+    users: UsersArgument,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Remove users, with all their devices, from a group."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await catch_up(client)
-            handle = client.group(group)
-            await handle.remove(*users)
-            report(client, handle, f"removed {escape(visible(', '.join(users)))}")
-
-    run(task())
+    change(
+        group,
+        profile,
+        as_json,
+        lambda handle: handle.remove(*users),
+        f"removed {escape(visible(', '.join(users)))}",
+    )
 
 
 @app.command(rich_help_panel=PANEL)
-def rename(group: GroupArgument, name: str, profile: ProfileOption = None) -> None:
+def rename(
+    group: GroupArgument,
+    name: str,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Give a group another name, which all members see."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await catch_up(client)
-            handle = client.group(group)
-            await handle.rename(name)
-            report(client, handle, f"the group is called [bold]{escape(visible(name))}[/]")
-
-    run(task())
+    change(
+        group,
+        profile,
+        as_json,
+        lambda handle: handle.rename(name),
+        f"the group is called [bold]{escape(visible(name))}[/]",
+    )
 
 
 @app.command("renew-keys", rich_help_panel=PANEL)
-def renew_keys(group: GroupArgument, profile: ProfileOption = None) -> None:
+def renew_keys(
+    group: GroupArgument,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Replace this device's keys in a group: who had a copy of the old ones is locked out."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await catch_up(client)
-            handle = client.group(group)
-            await handle.renew_keys()
-            report(client, handle, "renewed")
-
-    run(task())
+    change(group, profile, as_json, lambda handle: handle.renew_keys(), "renewed")
 
 
 @app.command(rich_help_panel=PANEL)
-def leave(group: GroupArgument, profile: ProfileOption = None) -> None:
+def leave(
+    group: GroupArgument,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Leave a group: the others remove this device with their next Commit."""
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await catch_up(client)
-            handle = client.group(group)
-            await handle.leave()
-            report(client, handle, "asked to be removed")
-
-    run(task())
+    change(group, profile, as_json, lambda handle: handle.leave(), "asked to be removed")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -132,7 +135,7 @@ def groups(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
                     for g in client.groups()]  # fmt: skip
             if as_json:
                 keys = ("name", "id", "status", "users")
-                typer.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+                answer([dict(zip(keys, row, strict=True)) for row in rows], as_json=True)
                 return
             table = Table("group", "id", "status", "users", box=None)
             for name, group_id, status, count in rows:
@@ -159,19 +162,12 @@ def members(
             admins = set(handle.admins())
             found, revoked = handle.members(), handle.revoked()
             if as_json:
-                typer.echo(
-                    json.dumps(
-                        [
-                            {
-                                "user": user,
-                                "devices": count,
-                                "admin": user in admins,
-                                "revoked": user in revoked,
-                            }
-                            for user, count in found.items()
-                        ]
-                    )
-                )
+                rows = [
+                    {"user": user, "devices": count, "admin": user in admins,
+                     "revoked": user in revoked}
+                    for user, count in found.items()
+                ]  # fmt: skip
+                answer(rows, as_json=True)
                 return
             realm = client.identity.stored.realm.decode()
             table = Table("user", "devices", "", box=None)
@@ -189,37 +185,43 @@ def members(
 
 
 @app.command("make-admin", rich_help_panel=PANEL)
-def make_admin(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+def make_admin(
+    group: GroupArgument,
+    users: UsersArgument,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Make members administrators, who may change the rules.
 
     Example: coterie make-admin Friends bob
     """
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await catch_up(client)
-            handle = client.group(group)
-            await handle.make_admin(*users)
-            report(client, handle, f"administrator now: {escape(visible(', '.join(users)))}")
-
-    run(task())
+    change(
+        group,
+        profile,
+        as_json,
+        lambda handle: handle.make_admin(*users),
+        f"administrator now: {escape(visible(', '.join(users)))}",
+    )
 
 
 @app.command("unmake-admin", rich_help_panel=PANEL)
-def unmake_admin(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+def unmake_admin(
+    group: GroupArgument,
+    users: UsersArgument,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Make administrators simple members again.
 
     Example: coterie unmake-admin Friends bob
     """
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await catch_up(client)
-            handle = client.group(group)
-            await handle.unmake_admin(*users)
-            report(client, handle, f"a simple member now: {escape(visible(', '.join(users)))}")
-
-    run(task())
+    change(
+        group,
+        profile,
+        as_json,
+        lambda handle: handle.unmake_admin(*users),
+        f"a simple member now: {escape(visible(', '.join(users)))}",
+    )
 
 
 @app.command(rich_help_panel=PANEL)
@@ -249,10 +251,11 @@ def rules(
             handle = client.group(group)
             if wanted:
                 await handle.change_rules(**wanted)
-                report(client, handle, "" if as_json else "changed")
+                _say_changed(client, handle, "changed", as_json=as_json)
             found = handle.rules()
             if as_json:
-                typer.echo(json.dumps({**asdict(found), "admins": handle.admins()}))
+                facts = {**asdict(found), "admins": handle.admins(), "waiting": handle.waiting()}
+                answer(facts, as_json=True)
                 return
             realm = client.identity.stored.realm.decode()
             who = ", ".join(person(user, realm) for user in handle.admins())
@@ -261,6 +264,14 @@ def rules(
                 say(f"- {sentence}")
 
     run(task())
+
+
+def _say_changed(client: Client, handle: GroupHandle, words: str, *, as_json: bool) -> None:
+    """Says of a change that it is done, before what there is then is shown, which is all that scripts are told."""
+    if as_json:
+        check(client)
+    else:
+        report(client, handle, words, as_json=False)
 
 
 _RULES = {"add": "may_add", "remove": "may_remove", "rename": "may_rename"}
@@ -298,9 +309,10 @@ def link(
             handle = client.group(group)
             if revoke:
                 await handle.revoke_links()
-                report(client, handle, "" if as_json else "links made until now are worthless")
-            text = handle.link()
-            typer.echo(json.dumps({"link": text}) if as_json else text)
+                words = "links made until now are worthless"
+                _say_changed(client, handle, words, as_json=as_json)
+            facts = {"link": handle.link(), "waiting": handle.waiting()}
+            answer(facts, escape(handle.link()), as_json=as_json)
 
     run(task())
 
@@ -310,6 +322,7 @@ def join(
     link: Annotated[str, typer.Argument(help="The link that a member gave you.")],
     note: Annotated[str, typer.Option(help="What those who decide read.")] = "",
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Ask to come into the group of a link.
 
@@ -320,7 +333,8 @@ def join(
         async with opened(profile) as client:
             await catch_up(client)
             await client.join(link, note)
-            say("asked; `coterie tail -f` tells when you are let in")
+            words = "asked; `coterie tail -f` tells when you are let in"
+            answer({"asked_at": max(client.asked())}, words, as_json=as_json)
 
     run(task())
 
@@ -336,7 +350,7 @@ def requests(
             await catch_up(client)
             found = client.group(group).requests()
             if as_json:
-                typer.echo(json.dumps([asdict(request) for request in found]))
+                answer([asdict(request) for request in found], as_json=True)
                 return
             if not found:
                 say("nobody asks")
@@ -353,30 +367,35 @@ def requests(
 
 
 @app.command(rich_help_panel=LINKS)
-def accept(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+def accept(
+    group: GroupArgument,
+    users: UsersArgument,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Let users into a group who ask.
 
     Example: coterie accept Friends carol
     """
-
-    async def task() -> None:
-        async with opened(profile) as client:
-            await catch_up(client)
-            handle = client.group(group)
-            await handle.accept(*users)
-            report(client, handle, f"let in {escape(visible(', '.join(users)))}")
-
-    run(task())
+    change(
+        group,
+        profile,
+        as_json,
+        lambda handle: handle.accept(*users),
+        f"let in {escape(visible(', '.join(users)))}",
+    )
 
 
 @app.command(rich_help_panel=LINKS)
-def refuse(group: GroupArgument, users: UsersArgument, profile: ProfileOption = None) -> None:
+def refuse(
+    group: GroupArgument,
+    users: UsersArgument,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Forget that users ask to come in; they are not told. Other members still see it."""
 
-    async def task() -> None:
-        async with opened(profile) as client:
-            await catch_up(client)
-            client.group(group).refuse(*users)
-            say(f"refused {escape(visible(', '.join(users)))}")
+    async def act(handle: GroupHandle) -> None:
+        handle.refuse(*users)
 
-    run(task())
+    change(group, profile, as_json, act, f"refused {escape(visible(', '.join(users)))}")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from coterie.apps.answering import JsonOption, answer
 from coterie.errors import DecodeError, StateError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def inspect(
     suite: Annotated[
         int | None, typer.Option(help="The cipher suite, where the bytes do not say it.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+    as_json: JsonOption = False,
     everything: Annotated[
         bool, typer.Option("--all", "-a", help="Show long values and lists in full.")
     ] = False,
@@ -64,7 +65,7 @@ def inspect(
     from coterie.interop.inspecting import STRUCTS, describe
 
     if type_name == "list":
-        typer.echo("\n".join(sorted(STRUCTS)))
+        answer(sorted(STRUCTS), "\n".join(sorted(STRUCTS)), as_json=as_json)
         return
     data = _read(file)
     if not data.strip():

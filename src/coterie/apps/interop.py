@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from coterie.apps.answering import JsonOption, answer
 from coterie.errors import StateError
 
 if TYPE_CHECKING:
@@ -147,18 +148,20 @@ def _only_known(given: Iterable[str], known: Container[str]) -> None:
 
 
 @app.command()
-def scenarios() -> None:
+def scenarios(as_json: JsonOption = False) -> None:
     """List the scenarios."""
     _needs_grpc()
     from coterie.interop.runner.scenarios import SCENARIOS
 
-    for each in SCENARIOS.values():
-        print(f"{each.name:28} {each.about}")
+    facts = [{"name": each.name, "about": each.about} for each in SCENARIOS.values()]
+    said = [f"{each.name:28} {escape(each.about)}" for each in SCENARIOS.values()]
+    answer(facts, "\n".join(said), as_json=as_json)
 
 
 @app.command()
 def replay(
     transcript: Annotated[Path, typer.Argument(help="A transcript that a run wrote.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Play a transcript again: the same calls, new keys; what was equal must be equal again."""
     _needs_grpc()
@@ -173,10 +176,10 @@ def replay(
         raise StateError("; ".join(missing))
     with all_started(startables) as running:
         difference = Replay(running).play(lines)
+    words = escape(difference) if difference else f"{len(lines)} calls, all as before"
+    answer({"calls": len(lines), "difference": difference or None}, words, as_json=as_json)
     if difference:
-        print(difference)
         raise typer.Exit(1)
-    print(f"{len(lines)} calls, all as before")
 
 
 @app.command()

@@ -5,16 +5,16 @@ Each command reads the configuration, does one thing and says what it did. `cli`
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from coterie.apps.answering import JsonOption, answer, note, out
 from coterie.errors import StateError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The configuration file.", envvar="COTERIE_CONFIG"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 NameArgument = Annotated[str, typer.Argument(help="The user's name, without the realm.")]
 
 
@@ -70,9 +69,7 @@ def _service(path: Path | None) -> AuthenticationService:
     os.umask(0o077)
     directory = authentication_directory(config)
     if not directory.exists():
-        typer.echo(
-            f"setting up the Authentication Service of {config.realm} in {directory}", err=True
-        )
+        note("setting up", f"the Authentication Service of {config.realm} in {directory}")
     return open_authentication(config)
 
 
@@ -109,19 +106,15 @@ def serve(
 
 
 def _show_code(name: str, realm: str, code: LinkCode, *, as_json: bool) -> None:
-    text = code.code.decode()
-    until = datetime.fromtimestamp(code.expires_at, UTC)
-    if as_json:
-        typer.echo(
-            json.dumps({"user": f"{name}@{realm}", "code": text, "expires": until.isoformat()})
-        )
-        return
-    typer.echo(f"user:  {name}@{realm}")
-    typer.echo(f"code:  {text}")
-    typer.echo(f"valid: until {until:%Y-%m-%d %H:%M} UTC, for one device")
-    typer.echo(
+    text, until = code.code.decode(), datetime.fromtimestamp(code.expires_at, UTC)
+    user = f"{name}@{realm}"
+    words = (
+        f"user:  {escape(user)}\n"
+        f"code:  {text}\n"
+        f"valid: until {until:%Y-%m-%d %H:%M} UTC, for one device\n"
         "\nGive the code to the user over a channel that you trust. Whoever has it becomes that user."
     )
+    answer({"user": user, "code": text, "expires_at": code.expires_at}, words, as_json=as_json)
 
 
 @user_app.command("add")
@@ -148,17 +141,12 @@ def user_devices(
     """List a user's devices that are not revoked."""
     found = _service(config).devices_of(name)
     if as_json:
-        entries = [{"device": d, "valid_until": _iso(until)} for d, until in found]
-        typer.echo(json.dumps(entries))
+        answer([{"device": d, "valid_until": until} for d, until in found], as_json=True)
         return
     table = Table("device", "certificate ends")
     for device, until in found:
-        table.add_row(device, _iso(until))
-    Console().print(table)
-
-
-def _iso(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+        table.add_row(device, f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC")
+    out().print(table)
 
 
 @user_app.command("revoke")
@@ -168,6 +156,7 @@ def user_revoke(
         str | None, typer.Option(help="Only this device (see: user devices).")
     ] = None,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Revoke a user for good, with all devices, or one device.
 
@@ -176,7 +165,8 @@ def user_revoke(
     service = _service(config)
     service.revoke_user(name, device)
     what = f"device {device} of {name}" if device else f"{name}, with all devices"
-    typer.echo(f"revoked {what}; verifiers see it with the next revocation list they fetch")
+    words = f"revoked {escape(what)}; verifiers see it with the next revocation list they fetch"
+    answer({"user": f"{name}@{service.ca.realm}", "device": device}, words, as_json=as_json)
 
 
 @user_app.command("delete")
@@ -184,20 +174,22 @@ def user_delete(
     name: NameArgument,
     config: ConfigOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Revoke a user and forget the name. Nobody can have the name again."""
     service = _service(config)
     service.devices_of(name)
     if not yes:
-        typer.confirm(f"Delete {name}@{service.ca.realm} for good?", abort=True)
+        typer.confirm(f"Delete {name}@{service.ca.realm} for good?", abort=True, err=True)
     service.delete_user(name)
-    typer.echo(f"deleted {name}")
+    answer({"user": f"{name}@{service.ca.realm}"}, f"deleted {escape(name)}", as_json=as_json)
 
 
 @app.command()
 def backup(
     target: Annotated[Path, typer.Argument(help="A directory that does not exist yet.")],
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy all databases and keys of the services, also while they run.
 
@@ -206,8 +198,11 @@ def backup(
     from coterie.apps.backup import back_up
 
     files = back_up(_config(config).data, target)
-    typer.echo(
-        f"copied {len(files)} files to {target}; the root key's passphrase is not among them"
+    words = f"copied {len(files)} files to {escape(str(target))}"
+    answer(
+        {"directory": str(target), "files": files},
+        f"{words}; the root key's passphrase is not among them",
+        as_json=as_json,
     )
 
 
@@ -215,6 +210,7 @@ def backup(
 def restore(
     source: Annotated[Path, typer.Argument(help="A directory that `coterie backup` made.")],
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a backup into the data directory, which must be empty. The services must not run.
 
@@ -224,7 +220,8 @@ def restore(
 
     data = _config(config).data
     files = put_back(source, data)
-    typer.echo(f"restored {len(files)} files to {data}")
+    words = f"restored {len(files)} files to {escape(str(data))}"
+    answer({"directory": str(data), "files": files}, words, as_json=as_json)
 
 
 @app.command()
@@ -247,11 +244,11 @@ def status(
         raise StateError(msg)
     reports = ask(_config(config), url)
     if as_json:
-        typer.echo(json.dumps(reports))
+        answer(reports, as_json=True)
     else:
         table = Table("service", "ready", "detail")
         for name, report in reports.items():
             table.add_row(name, "yes" if report["ready"] else "no", str(report["detail"]))
-        Console().print(table)
+        out().print(table)
     if not all(report["ready"] for report in reports.values()):
         raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,16 +9,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from coterie.apps.answering import JsonOption, answer, out, say
 from coterie.apps.profile import opened, run
 from coterie.apps.showing import clock, person, visible
-from coterie.apps.terminal import JsonOption, ProfileOption, UserArgument, out, say
+from coterie.apps.terminal import ProfileOption, UserArgument
 
 app = typer.Typer(no_args_is_help=True)
 PANEL = "People"
 
 
 @app.command(rich_help_panel=PANEL)
-def block(user: UserArgument, profile: ProfileOption = None) -> None:
+def block(user: UserArgument, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """Show nothing more of a user: no texts, invitations or requests. They are not told.
 
     Example: coterie block mallory
@@ -28,21 +28,24 @@ def block(user: UserArgument, profile: ProfileOption = None) -> None:
     async def task() -> None:
         async with opened(profile) as client:
             client.block(user)
-            say(
-                f"blocked {escape(visible(user))}; what they write is kept: coterie unblock shows it"
-            )
+            name = client.identity.full_name(user)
+            kept = "what they write is kept: coterie unblock shows it"
+            words = f"blocked {escape(visible(user))}; {kept}"
+            answer({"user": name, "blocked": True}, words, as_json=as_json)
 
     run(task())
 
 
 @app.command(rich_help_panel=PANEL)
-def unblock(user: UserArgument, profile: ProfileOption = None) -> None:
+def unblock(user: UserArgument, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """Show what a user writes again, and what they wrote meanwhile."""
 
     async def task() -> None:
         async with opened(profile) as client:
             client.unblock(user)
-            say(f"not blocked any more: {escape(visible(user))}")
+            name = client.identity.full_name(user)
+            words = f"not blocked any more: {escape(visible(user))}"
+            answer({"user": name, "blocked": False}, words, as_json=as_json)
 
     run(task())
 
@@ -55,7 +58,7 @@ def blocked(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
         async with opened(profile) as client:
             found = client.blocked()
             if as_json:
-                typer.echo(json.dumps([{"user": u, "since": at} for u, at in found.items()]))
+                answer([{"user": u, "since": at} for u, at in found.items()], as_json=True)
                 return
             if not found:
                 say("nobody is blocked")
@@ -91,11 +94,9 @@ def receipts(
         async with opened(profile) as client:
             if switch is not None:
                 client.tells_seen = switch == Switch.ON
-            if as_json:
-                typer.echo(json.dumps({"tells_seen": client.tells_seen}))
-            elif client.tells_seen:
-                say("others are told what you have read, in groups whose rules want that")
-            else:
-                say("nobody is told what you have read")
+            words = "nobody is told what you have read"
+            if client.tells_seen:
+                words = "others are told what you have read, in groups whose rules want that"
+            answer({"tells_seen": client.tells_seen}, words, as_json=as_json)
 
     run(task())

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import platformdirs
 import typer
 
+from coterie.apps.answering import ask, note
 from coterie.client import Client
 from coterie.errors import StateError, StorageError, UnsupportedError
 from coterie.mls.sodium import use_libsodium
@@ -71,7 +72,7 @@ def _new_key(path: Path) -> StorageKey:
         try:
             return StorageKey.from_keyring(_keyring_name(path), create=True)
         except StorageError as error:
-            typer.echo(str(error), err=True)
+            note("no keyring", str(error))
     return _asked_passphrase(confirm=True)
 
 
@@ -87,8 +88,7 @@ def _asked_passphrase(*, confirm: bool) -> StorageKey:
         raise StateError(msg)
     if confirm:
         typer.echo("There is no keyring here; a passphrase protects this device's keys.", err=True)
-    words = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
-    return StorageKey.from_passphrase(str(words))
+    return StorageKey.from_passphrase(ask("Passphrase", hidden=True, twice=confirm))
 
 
 def _keyring_name(path: Path) -> str:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from coterie.apps.answering import JsonOption, answer, say
 from coterie.apps.profile import opened, run
 from coterie.apps.showing import person, visible
-from coterie.apps.terminal import (
-    GroupArgument,
-    JsonOption,
-    ProfileOption,
-    catch_up,
-    report,
-    say,
-)
+from coterie.apps.terminal import GroupArgument, ProfileOption, catch_up, report
 from coterie.client import Client, GroupHandle
 from coterie.client.content import DAY
 
@@ -39,6 +32,7 @@ def move(
         int | None, typer.Option("--keep-days", help="For how many days the log keeps entries.")
     ] = None,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Move a group to another cipher suite or another time of keeping, with members, name and history.
 
@@ -54,7 +48,8 @@ def move(
             retention = None if keep_days is None else keep_days * DAY
             await handle.reinitialise(cipher_suite=suite, retention=retention)
             done = "moved" if handle.status == "active" else "it is being moved"
-            report(client, handle, f"{done}; the others follow when they are online")
+            words = f"{done}; the others follow when they are online"
+            report(client, handle, words, as_json=as_json)
 
     run(task())
 
@@ -80,10 +75,8 @@ def reform(
             await catch_up(client)
             handle = client.group(group)
             await handle.reform(without=without or [])
-            if as_json:
-                typer.echo(json.dumps({"id": handle.id, "status": handle.status}))
-                return
-            report(client, handle, "re-formed; the others are asked whether they come")
+            words = "re-formed; the others are asked whether they come"
+            report(client, handle, words, as_json=as_json)
 
     run(task())
 
@@ -98,7 +91,7 @@ def invitations(profile: ProfileOption = None, as_json: JsonOption = False) -> N
             found = [(g, i) for g in client.groups() for i in g.invitations()]
             if as_json:
                 rows = [{"group": g.id, "name": g.name, **asdict(i)} for g, i in found]
-                typer.echo(json.dumps(rows))
+                answer(rows, as_json=True)
                 return
             realm = client.identity.stored.realm.decode()
             for handle, invitation in found:
@@ -113,7 +106,12 @@ def invitations(profile: ProfileOption = None, as_json: JsonOption = False) -> N
 
 
 @app.command("follow", rich_help_panel=PANEL)
-def follow(group: GroupArgument, by: ByOption = None, profile: ProfileOption = None) -> None:
+def follow(
+    group: GroupArgument,
+    by: ByOption = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Go to the group that somebody made in the place of this one; the history stays.
 
     Example: coterie follow Friends
@@ -124,20 +122,26 @@ def follow(group: GroupArgument, by: ByOption = None, profile: ProfileOption = N
             await catch_up(client)
             handle = _invited(client, group)
             await handle.follow(by)
-            report(client, handle, "you are in the new group now")
+            report(client, handle, "you are in the new group now", as_json=as_json)
 
     run(task())
 
 
 @app.command("decline", rich_help_panel=PANEL)
-def decline(group: GroupArgument, by: ByOption = None, profile: ProfileOption = None) -> None:
+def decline(
+    group: GroupArgument,
+    by: ByOption = None,
+    profile: ProfileOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Stay out of the group that somebody made in the place of this one."""
 
     async def task() -> None:
         async with opened(profile) as client:
             await catch_up(client)
-            _invited(client, group).decline(by)
-            say("declined")
+            handle = _invited(client, group)
+            handle.decline(by)
+            report(client, handle, "declined", as_json=as_json)
 
     run(task())
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from coterie.apps.answering import answer, note, tell
+from coterie.apps.profile import opened, run
 from coterie.apps.showing import clock, person, visible
 from coterie.client import Client, GroupHandle
 from coterie.client.events import (
@@ -37,20 +39,9 @@ ProfileOption = Annotated[
     Path | None,
     typer.Option("--profile", "-p", help="The profile's directory.", envvar="COTERIE_PROFILE"),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 GroupArgument = Annotated[str, typer.Argument(help="The group's name, or the beginning of its id.")]
 UserArgument = Annotated[str, typer.Argument(help="A user, with or without the realm.")]
 UsersArgument = Annotated[list[str], typer.Argument(help="Users, with or without the realm.")]
-
-
-def out() -> Console:
-    """Standard output for people."""
-    return Console(highlight=False, soft_wrap=True)
-
-
-def say(text: str) -> None:
-    """Prints a line of rich markup; what comes from others is escaped by the caller."""
-    out().print(text)
 
 
 async def catch_up(client: Client) -> bool:
@@ -58,25 +49,47 @@ async def catch_up(client: Client) -> bool:
     try:
         await client.sync()
     except ServiceError as error:
-        Console(stderr=True, highlight=False).print(
-            f"[yellow]offline:[/] {escape(visible(str(error)))}", soft_wrap=True
-        )
+        note("offline", str(error))
         return False
     return True
 
 
-def report(client: Client, group: GroupHandle, done: str) -> None:
-    """Says that it is done, or stored, or why it cannot be; exit code 1 then."""
+def change(
+    group: str,
+    profile: Path | None,
+    as_json: bool,
+    act: Callable[[GroupHandle], Awaitable[None]],
+    done: str,
+) -> None:
+    """Carries out a command that changes a group, and says that it is done."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await catch_up(client)
+            handle = client.group(group)
+            await act(handle)
+            report(client, handle, done, as_json=as_json)
+
+    run(task())
+
+
+def check(client: Client) -> None:
+    """Says what could not be done, if anything; the command ends then, with exit code 1."""
     problems = [event for event in client.pending_events() if isinstance(event, Problem)]
     for event in problems:
-        Console(stderr=True, highlight=False).print(describe(event, client), soft_wrap=True)
+        facts = {"error": event.what, "kind": "Problem", "what_to_do": event.what_to_do}
+        tell({**facts, "group": event.conversation}, describe(event, client))
     if problems:
         raise typer.Exit(1)
+
+
+def report(client: Client, group: GroupHandle, done: str, *, as_json: bool) -> None:
+    """Says that it is done, or stored, or why it cannot be; exit code 1 then."""
+    check(client)
     left = group.waiting()
-    if left:
-        say(f"{done} (stored; {left} waiting for the service)")
-    elif done:
-        say(done)
+    words = f"{done} (stored; {left} waiting for the service)" if left else done
+    facts = {"id": group.id, "name": group.name, "status": group.status, "waiting": left}
+    answer(facts, words, as_json=as_json)
 
 
 def describe(event: Event, client: Client) -> str:

@@ -6,7 +6,6 @@ it says so, and the next command (or `tail -f`) carries it out.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -17,18 +16,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from coterie.apps.answering import JsonOption, answer, ask, out, say
 from coterie.apps.diagnosis import diagnose
 from coterie.apps.profile import DEFAULT_SERVER, opened, profile_path, run
 from coterie.apps.showing import clock, person, visible
-from coterie.apps.terminal import (
-    GroupArgument,
-    JsonOption,
-    ProfileOption,
-    catch_up,
-    describe,
-    out,
-    say,
-)
+from coterie.apps.terminal import GroupArgument, ProfileOption, catch_up, describe
 from coterie.client import Client
 from coterie.client.events import Event, MessageReceived
 from coterie.storage import Message, MessageState
@@ -36,29 +28,44 @@ from coterie.storage.key import key_kind
 from coterie.storage.profile import KEY_FILE
 
 app = typer.Typer(no_args_is_help=True)
+PassphraseOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The file's passphrase; asked for if not given.", envvar="COTERIE_FILE_PASSPHRASE"
+    ),
+]
 DEVICE, MESSAGES = "This device", "Messages"
 
 
 @app.command(rich_help_panel=DEVICE)
 def login(
     user: Annotated[str, typer.Argument(help="The user name that the operator gave.")],
-    code: Annotated[str, typer.Option(prompt=True, help="The one-time code.")],
+    code: Annotated[
+        str | None, typer.Option(help="The one-time code; asked for if not given.")
+    ] = None,
     server: Annotated[
         str, typer.Option(help="The server's address.", envvar="COTERIE_SERVER")
     ] = DEFAULT_SERVER,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make this computer one of a user's devices.
 
-    Example: coterie login alice --code 7KQM-3F5T-9XWB
+    Example: coterie login alice --code 7KQM2-3F5TA-9XWB4-C8RD1
     """
+    given = code or ask("Code")
 
     async def task() -> None:
         async with opened(profile, server=server) as client:
-            await client.enrol(user, code)
-            say(f"this device is [bold]{escape(visible(client.user))}[/] now")
+            await client.enrol(user, given)
+            words = f"this device is [bold]{escape(visible(client.user))}[/] now"
+            answer(_this_device(client), words, as_json=as_json)
 
     run(task())
+
+
+def _this_device(client: Client) -> dict[str, str]:
+    return {"user": client.user, "device": client.identity.stored.device.decode()}
 
 
 @app.command(rich_help_panel=MESSAGES)
@@ -81,10 +88,8 @@ def send(
             handle = client.group(group)
             message_id = await handle.send(body)
             state = "waiting" if handle.waiting() else "sent"
-            if as_json:
-                typer.echo(json.dumps({"id": message_id, "state": state}))
-            elif state == "waiting":
-                say("stored; it goes out when the service can be reached")
+            words = "" if state == "sent" else "stored; it goes out when the service can be reached"
+            answer({"id": message_id, "state": state}, words, as_json=as_json)
 
     run(task())
 
@@ -114,18 +119,15 @@ def read(
 
 def _show_message(message: Message, realm: str, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "id": message.message_id.hex(),
-                    "sender": message.sender,
-                    "sent_at": message.sent_at // 1000,
-                    "text": message.text,
-                    "state": message.state.name.lower(),
-                    "seen_by": message.seen_by,
-                }
-            )
-        )
+        facts = {
+            "id": message.message_id.hex(),
+            "sender": message.sender,
+            "sent_at": message.sent_at // 1000,
+            "text": message.text,
+            "state": message.state.name.lower(),
+            "seen_by": message.seen_by,
+        }
+        answer(facts, as_json=True)
         return
     marks = {MessageState.WAITING: " [yellow](waiting)[/]", MessageState.SENT: " [green]✓[/]"}
     mark = marks.get(message.state, "")
@@ -183,7 +185,7 @@ def _show_events(
         if wanted not in {None, event.conversation}:
             continue
         if as_json:
-            typer.echo(json.dumps({"event": type(event).__name__, **asdict(event)}))
+            answer({"event": type(event).__name__, **asdict(event)}, as_json=True)
             continue
         line = describe(event, client)
         if line:
@@ -199,7 +201,7 @@ def devices(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
             found = await client.devices()
             own = client.identity.stored.device.decode()
             if as_json:
-                typer.echo(json.dumps([{"device": d, "valid_until": v} for d, v in found]))
+                answer([{"device": d, "valid_until": v} for d, v in found], as_json=True)
             else:
                 table = Table("device", "certificate ends", "", box=None)
                 for device, until in found:
@@ -234,17 +236,18 @@ def search(
 @app.command("export", rich_help_panel=DEVICE)
 def export_history(
     file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
-    passphrase: Annotated[
-        str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True)
-    ],
+    passphrase: PassphraseOption = None,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write this device's history to an encrypted file."""
+    words = passphrase or ask("Passphrase", hidden=True, twice=True)
 
     async def task() -> None:
         async with opened(profile) as client:
-            count = client.export_history(file, passphrase)
-            say(f"wrote {count} texts to {escape(str(file))}")
+            count = client.export_history(file, words)
+            wrote = f"wrote {count} texts to {escape(str(file))}"
+            answer({"file": str(file), "texts": count}, wrote, as_json=as_json)
 
     run(task())
 
@@ -252,15 +255,17 @@ def export_history(
 @app.command("import", rich_help_panel=DEVICE)
 def import_history(
     file: Annotated[Path, typer.Argument(help="A file that `coterie export` wrote.")],
-    passphrase: Annotated[str, typer.Option(prompt=True, hide_input=True)],
+    passphrase: PassphraseOption = None,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Add the history in an exported file to this device's."""
+    words = passphrase or ask("Passphrase", hidden=True)
 
     async def task() -> None:
         async with opened(profile) as client:
-            count = client.import_history(file, passphrase)
-            say(f"added {count} texts")
+            count = client.import_history(file, words)
+            answer({"file": str(file), "texts": count}, f"added {count} texts", as_json=as_json)
 
     run(task())
 
@@ -270,17 +275,19 @@ def logout(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     profile: ProfileOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Leave every group, revoke this device and delete its profile with all keys and history."""
     if not yes:
-        typer.confirm("Delete this device's keys and history for good?", abort=True)
+        typer.confirm("Delete this device's keys and history for good?", abort=True, err=True)
 
-    async def task() -> None:
+    async def task() -> dict[str, str]:
         async with opened(profile) as client:
+            gone = _this_device(client)
             await client.log_out()
+            return gone
 
-    run(task())
-    say("this device is logged out, and its profile deleted")
+    answer(run(task()), "this device is logged out, and its profile deleted", as_json=as_json)
 
 
 @app.command(rich_help_panel=DEVICE)
@@ -296,7 +303,7 @@ def doctor(
             kind = key_kind(profile_path(profile) / KEY_FILE) or "given"
             checks = diagnose(client, online=online, key_kind=kind)
             if as_json:
-                typer.echo(json.dumps([asdict(check) for check in checks]))
+                answer([asdict(check) for check in checks], as_json=True)
             for check in checks if not as_json else ():
                 mark = "[green]✓[/]" if check.good else "[yellow]![/]"
                 advice = f"\n  → {check.advice}" if check.advice and not check.good else ""
@@ -308,32 +315,33 @@ def doctor(
 
 
 @app.command("link-device", rich_help_panel=DEVICE)
-def link_device(profile: ProfileOption = None) -> None:
+def link_device(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """Show a one-time code with which a further device of yours logs in."""
 
     async def task() -> None:
         async with opened(profile) as client:
             code, until = await client.link_code()
             name = client.identity.stored.user.decode()
-            say(f"on the other device: [bold]coterie login {escape(name)} --code {code}[/]")
-            say(f"valid until {clock(until)}, for one device")
-            say(
+            words = (
+                f"on the other device: [bold]coterie login {escape(name)} --code {code}[/]\n"
+                f"valid until {clock(until)}, for one device\n"
                 "this one then adds it to your groups: run `coterie devices` here, or leave `tail -f` on"
             )
+            facts = {"user": client.user, "code": code, "expires_at": until}
+            answer(facts, words, as_json=as_json)
 
     run(task())
 
 
 @app.command("revoke-device", rich_help_panel=DEVICE)
-def revoke_device(device: str, profile: ProfileOption = None) -> None:
+def revoke_device(device: str, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """Revoke a lost device of yours (see: coterie devices)."""
 
     async def task() -> None:
         async with opened(profile) as client:
             await client.revoke_device(device)
-            say(
-                "revoked; remove it from your groups with: coterie remove GROUP and add yourself again"
-            )
+            words = "revoked; remove it from your groups with: coterie remove GROUP and add yourself again"
+            answer({"user": client.user, "device": device}, words, as_json=as_json)
 
     run(task())
 

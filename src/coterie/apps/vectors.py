@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from coterie.apps.answering import JsonOption, answer
 from coterie.errors import CoterieError, StateError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def vectors(
         list[Path] | None,
         typer.Argument(help="Files of vectors, or directories with such files.", metavar="FILE..."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON.")] = False,
+    as_json: JsonOption = False,
     generate: Annotated[
         str | None,
         typer.Option(help="Make fresh vectors of this kind instead.", metavar="KIND"),
@@ -59,7 +60,7 @@ def vectors(
     Example: coterie vectors --generate treekem --suite 1 --seed 7 -o treekem.json
     """
     if list_kinds:
-        _list_kinds()
+        _list_kinds(as_json=as_json)
     elif generate is not None:
         if files:
             msg = "give files to verify or --generate, not both"
@@ -228,11 +229,12 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else f"⟨U+{ord(c):04X}⟩" for c in text)
 
 
-def _list_kinds() -> None:
+def _list_kinds(*, as_json: bool) -> None:
     from coterie.interop.kinds import KINDS
 
-    for kind in KINDS.values():
-        typer.echo(kind.name + ("" if kind.generate else " (verified only)"))
+    facts = [{"kind": kind.name, "made": bool(kind.generate)} for kind in KINDS.values()]
+    said = [kind.name + ("" if kind.generate else " (verified only)") for kind in KINDS.values()]
+    answer(facts, "\n".join(said), as_json=as_json)
 
 
 def _generate(kind: str, suites: tuple[int, ...], seed: int | None, output: Path | None) -> None:
