@@ -23,33 +23,31 @@ from typing import Self
 
 import httpx
 
-from coterie.client.content import DAY, ProfileRules
+from coterie.client.content import ProfileRules
 from coterie.client.conversation import Conversation
 from coterie.client.cores import on_all_cores
 from coterie.client.creating import create_group
-from coterie.client.events import Event, Problem
+from coterie.client.events import Event
 from coterie.client.handle import GroupHandle
-from coterie.client.identity import DEFAULT_SUITE, Identity, Package, SigningKey, StoredIdentity
+from coterie.client.identity import DEFAULT_SUITE, Identity, SigningKey, StoredIdentity
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.inviting import Inviting
 from coterie.client.joining import Joins
 from coterie.client.line import Line
 from coterie.client.links import ask, post_asks, read_link
 from coterie.client.listening import Heard, Listener
+from coterie.client.mailbox import Mailbox
+from coterie.client.own_devices import OwnDevices
 from coterie.client.place import Tools, no_answer
 from coterie.client.reforming import plan_reform
 from coterie.client.vault import StoredConversation, Vault
 from coterie.errors import (
-    CoterieError,
-    DecodeError,
     ServiceError,
     StateError,
     StorageError,
     VerificationError,
 )
-from coterie.identity.names import DeviceId, UserId
 from coterie.mls.crypto import suite_of
-from coterie.mls.framing import MLSMessage
 from coterie.mls.group import Config, Group, Limits
 from coterie.mls.secret import Secret
 from coterie.storage import Message, Profile, StorageKey
@@ -58,12 +56,7 @@ from coterie.transport import api, as_api
 from coterie.transport.authentication import AuthenticationClient
 from coterie.transport.client import Carrier, DeliveryClient
 from coterie.transport.http import HTTPCarrier
-from coterie.transport.refusal import Refused
 
-STOCK = 20
-"""How many key packages are kept in the directory."""
-LOW_STOCK = STOCK // 2
-"""With so few left, new ones are published."""
 RETENTION = 30 * 24 * 3600
 """For how many seconds a group's log keeps its entries by default."""
 AUTHENTICATION_PATH = "/authentication"
@@ -73,11 +66,6 @@ _TICK = 2.0
 """Seconds after which a client looks whether it is its turn to commit what waits."""
 REVOCATION_AGE = 600
 """For how many seconds a list of revoked certificates is taken without asking for a newer one."""
-
-LOOK_WHILE_LINKING = 10
-"""Least seconds between two questions which devices the user has, while a code for a further one is good."""
-LOOK_AGAIN = 3600
-"""Seconds after which that is asked again where no answer came."""
 
 
 def _now() -> int:
@@ -194,6 +182,8 @@ class Client:
         self._inviting = Inviting(self._tools, self._conversations)
         self._joins = Joins(self._tools, self._conversations, self._inviting)
         self._inviting.downloads(self._joins)
+        self._mailbox = Mailbox(self._tools, self._conversations, self._inviting)
+        self._own_devices = OwnDevices(self._tools, self._own_service)
 
     @property
     def tools(self) -> Tools:
@@ -274,44 +264,14 @@ class Client:
 
         Once that device has logged in, this one adds it to all groups in which it is (`sync`).
         """
-        service, key = self._own_service()
-        code = await service.link(key)
-        with self.vault.step() as step:
-            step.set_linking(code.expires_at)
-            step.set_next_look(self._clock())
-        return code.code.decode(), code.expires_at
+        return await self._own_devices.link()
 
     async def devices(self) -> list[tuple[str, int]]:
         """The user's devices that are not revoked, and until when their certificates are valid.
 
         Those that were never in a group of this device are added to it by the next `sync`.
         """
-        service, key = self._own_service()
-        listed = (await service.devices(key)).devices
-        user = UserId.parse(self.user)
-        try:
-            found = [(DeviceId(user, d.device.decode()), d.valid_until) for d in listed]
-        except (DecodeError, UnicodeDecodeError) as error:
-            msg = f"the Authentication Service named a device that is none: {error}"
-            raise ServiceError(msg, retry_after=60) from error
-        self.tools.own_devices = frozenset(device.uri.encode() for device, _ in found)
-        return [(device.device, until) for device, until in found]
-
-    async def _look_for_devices(self) -> None:
-        """Asks which devices the user has, when it is time: often while one is linked, else about once a day."""
-        now, due = self._clock(), self.vault.next_look()
-        if due is not None and now < due:
-            return
-        later = now + random.randint(DAY // 2, DAY * 3 // 2)  # noqa: S311 - a time, not a secret
-        if now < self.vault.linking():
-            later = now + LOOK_WHILE_LINKING
-        if due is not None:
-            try:
-                await self.devices()
-            except ServiceError:
-                later = min(later, now + LOOK_AGAIN)
-        with self.vault.step() as step:
-            step.set_next_look(later)
+        return await self._own_devices.listed()
 
     async def revoke_device(self, device: str) -> None:
         """Revokes a lost device of the same user."""
@@ -350,40 +310,8 @@ class Client:
                 self._conversations[group.id].want(Intent(IntentKind.RENEW, b""))
 
     async def publish(self) -> None:
-        """Opens the inbox and brings the stock of key packages in the directory up to `STOCK` a suite (D-DIR-7)."""
-        stored = self.identity.stored
-        await self._inboxes.open_inbox(
-            api.OpenInbox(stored.inbox_id, api.sha256(stored.inbox_token))
-        )
-        result = await self._inboxes.read_inbox(
-            api.ReadInbox(stored.inbox_id, stored.inbox_token, self.vault.inbox_cursor())
-        )
-        stocks = {int(stock.cipher_suite): stock for stock in result.stock}
-        kept = {p.cipher_suite for p in self.vault.packages(self.identity) if p.last_resort}
-        now, new = self._clock(), self.identity.new_package
-        fresh: list[Package] = []
-        last: list[Package] = []
-        for suite in self.identity.suites:
-            stock = stocks.get(suite)
-            fresh += [new(now, suite) for _ in range(STOCK - (stock.available if stock else 0))]
-            if suite not in kept or (stock is not None and stock.last_resort_used):
-                last.append(new(now, suite, last_resort=True))
-        if not fresh and not last:
-            return
-        # Stored first: a Welcome for a package whose keys are not stored could never be opened.
-        with self.vault.step() as step:
-            for package in (*fresh, *last):
-                step.add_package(package)
-        await self._inboxes.publish(
-            api.Publish(
-                api.DeliveryVersion.COTERIE1,
-                self.user.encode(),
-                stored.inbox_id,
-                bytes(stored.inbox_token),
-                tuple(map(_published, fresh)),
-                tuple(map(_published, last)),
-            )
-        )
+        """Opens the inbox and brings the stock of key packages in the directory up to what is kept there (D-DIR-7)."""
+        await self._mailbox.publish()
 
     # -- groups
 
@@ -560,12 +488,12 @@ class Client:
         """
         if self.identity.renewal_due(self._clock()):
             await self.renew_certificate()
-        await self._read_inbox()
+        await self._mailbox.read()
         await post_asks(self.tools)
         if self._clock() - self._revocations_at >= REVOCATION_AGE:
             with suppress(ServiceError):
                 await self.tools.refresh()
-        await self._look_for_devices()
+        await self._own_devices.look()
         cut = await self._joins.carry_on()
         for name, conversation in list(self._conversations.items()):
             status = self.vault.status(name)
@@ -632,7 +560,7 @@ class Client:
     async def _act_on(self, heard: Heard) -> bool:
         """Does what was heard, and what is this device's turn; returns whether there was anything."""
         if heard.inbox:
-            await self._read_inbox()
+            await self._mailbox.read()
         turns = {name for name, c in self._conversations.items() if c.has_turn()}
         for name in heard.ask | turns:
             await self._conversations[name].sync()
@@ -652,77 +580,3 @@ class Client:
         while not self._queue.empty():
             found.append(self._queue.get_nowait())
         return found
-
-    # -- joining
-
-    async def _read_inbox(self) -> None:
-        stored = self.identity.stored
-        cursor = self.vault.inbox_cursor()
-        result = await self._inboxes.read_inbox(
-            api.ReadInbox(stored.inbox_id, bytes(stored.inbox_token), cursor)
-        )
-        if result.items:
-            await self._read_logs()
-        for item in result.items:
-            await self._take_envelope(item)
-        if result.items:
-            last = result.items[-1].number
-            await self._inboxes.ack_inbox(
-                api.AckInbox(stored.inbox_id, bytes(stored.inbox_token), last)
-            )
-        if result.items or _is_low(result.stock, self.identity.suites):
-            try:
-                await self.publish()
-            except Refused as refused:
-                # Others can still claim what is there; what arrived in the logs must not wait for it.
-                self.tools.count(f"publishing refused: {refused.code.name.lower()}")
-
-    async def _read_logs(self) -> None:
-        """Reads what the logs have: a Commit that adds this device again comes before its Welcome (D-BOX-11)."""
-        for conversation in self._conversations.values():
-            with suppress(ServiceError):
-                await conversation.catch_up()
-
-    async def _take_envelope(self, item: api.InboxItem) -> None:
-        """Joins what an envelope invites to; one that means nothing is passed over, and counted."""
-        for package in self.vault.packages(self.identity):
-            content = package.open(item)
-            if content is None:
-                continue
-            if content.request is not None:
-                self._take_request(package, content.request, item.number)
-                return
-            try:
-                await self._inviting.take(package, content, item.number)
-            except CoterieError as error:
-                if isinstance(error, StorageError):
-                    raise
-                self.tools.emit(Problem("", f"an invitation is not valid: {error}"))
-                break
-            return
-        self.tools.count("envelopes passed over")
-        with self.vault.step() as step:
-            step.set_inbox_cursor(item.number + 1)
-
-    def _take_request(self, package: Package, request: api.RequestContent, number: int) -> None:
-        """A member asks here to be added again to one of the groups (D-INB-10)."""
-        with self.vault.step() as step:
-            found = [c for c in self._conversations.values() if c.take_request(step, request)]
-            if not found:
-                self.tools.count("requests passed over")
-            if not package.last_resort:
-                step.remove_package(package.reference)
-            step.set_inbox_cursor(number + 1)
-
-
-def _published(package: Package) -> api.KeyPackageMessage:
-    return api.KeyPackageMessage(MLSMessage.of(package.bundle.key_package).encode())
-
-
-def _is_low(stock: tuple[api.Stock, ...], suites: tuple[int, ...]) -> bool:
-    """Whether key packages of a suite are to be published before the last of them is claimed (D-DIR-7)."""
-    left = {int(one.cipher_suite): one for one in stock}
-    return any(
-        suite not in left or left[suite].available <= LOW_STOCK or left[suite].last_resort_used
-        for suite in suites
-    )

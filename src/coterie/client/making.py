@@ -24,10 +24,8 @@ from coterie.client.intents import (
     WelcomeParts,
     WelcomeSlice,
 )
-from coterie.client.line import (
-    Committed,
-    Line,
-)
+from coterie.client.line import Line
+from coterie.client.outcomes import Committed
 from coterie.client.place import DROPPED
 from coterie.client.rules import changed
 from coterie.client.supplying import Supplying

@@ -12,20 +12,20 @@ from coterie.client.content import (
 )
 from coterie.client.intents import COMMITS, CommitNote, Intent, IntentKind
 from coterie.client.keeping import Succession
-from coterie.client.line import (
+from coterie.client.line import Line
+from coterie.client.making import Making
+from coterie.client.notes import StoredAdded
+from coterie.client.outcomes import (
     Announced,
     Committed,
     Data,
     Evidence,
-    Line,
     Outcome,
     Proposed,
     Sent,
     Stuck,
     Void,
 )
-from coterie.client.making import Making
-from coterie.client.notes import StoredAdded
 from coterie.client.place import DROPPED, no_answer
 from coterie.client.rules import rules_of
 from coterie.client.scheduling import own_turn_to_fill

@@ -12,7 +12,8 @@ from coterie.client import Client
 from coterie.client.content import Content, read_binding
 from coterie.client.epoch_keys import EpochKeys, padded
 from coterie.client.events import Problem
-from coterie.client.line import Data, Line, Stuck, Void, _has_private_inputs
+from coterie.client.line import Line, _has_private_inputs
+from coterie.client.outcomes import Data, Stuck, Void
 from coterie.errors import DecryptionError, RuleViolation
 from coterie.mls.group import CommitOptions
 from coterie.mls.proposal import Add, GroupContextExtensions, Proposal

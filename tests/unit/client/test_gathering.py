@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from coterie.client.client import LOOK_AGAIN, LOOK_WHILE_LINKING, Client
+from coterie.client.client import Client
 from coterie.client.content import DAY
 from coterie.client.events import MembersAdded, Problem
 from coterie.client.intents import Intent, IntentKind
+from coterie.client.own_devices import LOOK_AGAIN, LOOK_WHILE_LINKING, OwnDevices
 from coterie.errors import ServiceError
 from coterie.transport import api
 from tests.client_world import REALM, World, world
@@ -155,7 +156,7 @@ def test_a_revoked_device_is_not_added(tmp_path: Path, monkeypatch: pytest.Monke
             assert _devices(bob) == [{ALICE: 1, BOB: 1}] * 2
             # Nor where the list of devices still names it: its certificate is on the list of revoked ones.
             assert still_named is not None
-            monkeypatch.setattr(Client, "_look_for_devices", _nothing)
+            monkeypatch.setattr(OwnDevices, "look", _nothing)
             bob.tools.own_devices = still_named
             await w.settle("alice", "bob")
             assert _devices(bob) == [{ALICE: 1, BOB: 1}] * 2
@@ -163,7 +164,7 @@ def test_a_revoked_device_is_not_added(tmp_path: Path, monkeypatch: pytest.Monke
     asyncio.run(story())
 
 
-async def _nothing(_: Client) -> None:
+async def _nothing(_: OwnDevices) -> None:
     """Asks for no list."""
 
 
@@ -214,15 +215,15 @@ def test_the_service_is_asked_seldom_and_its_absence_holds_nothing_up(
         async with world(tmp_path) as w:
             alice, bob = await _two_groups(w)
             asked = []
-            devices = Client.devices
+            devices = OwnDevices.listed
 
-            async def counted(client: Client) -> list[tuple[str, int]]:
+            async def counted(own: OwnDevices) -> list[tuple[str, int]]:
                 asked.append(w.now)
                 if len(asked) == 1:
                     raise ServiceError("away", retry_after=5)
-                return await devices(client)
+                return await devices(own)
 
-            monkeypatch.setattr(Client, "devices", counted)
+            monkeypatch.setattr(OwnDevices, "listed", counted)
             await w.settle("bob")
             assert asked == []
             w.now += DAY * 3 // 2

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from coterie.client import Client, chunks, joining, making, supplying
-from coterie.client import client as client_module
+from coterie.client import Client, chunks, joining, mailbox, making, supplying
 from coterie.client.chunks import StateChange
 from coterie.client.events import Event, Joined, Joining, Problem
 from coterie.client.line import Line
@@ -248,7 +247,7 @@ def test_a_second_invitation_takes_the_place_of_one_that_could_not_be_followed(
     async def story(w: World) -> None:
         alice, bob = await some(w, "alice", "bob")
         with monkeypatch.context() as patch:
-            patch.setattr(client_module, "STOCK", 0)
+            patch.setattr(mailbox, "STOCK", 0)
             carol = await invite(w, alice, "carol")
         w.weather.tamper["chunks/fetch"] = lambda _, answer: api.Chunks(
             (None,) * len(answer.chunks)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coterie.client import client as client_module
+from coterie.client import mailbox
 from coterie.client.chunks import WIDTH
 from tests.client_world import World, texts
 from tests.successions import group, group_of, jam, line, run, same, suite
@@ -16,8 +16,8 @@ NAMES = tuple(f"u{n}" for n in range(WIDTH + 2))
 
 @pytest.fixture(autouse=True)
 def _few_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "STOCK", 2)
-    monkeypatch.setattr(client_module, "LOW_STOCK", 0)
+    monkeypatch.setattr(mailbox, "STOCK", 2)
+    monkeypatch.setattr(mailbox, "LOW_STOCK", 0)
 
 
 def test_a_large_group_moves_and_takes_in_somebody_there(tmp_path: Path) -> None:

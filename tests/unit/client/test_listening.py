@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from coterie.client import Client
-from coterie.client.client import STOCK
 from coterie.client.events import Problem
+from coterie.client.mailbox import STOCK
 from coterie.delivery.limits import LOCAL
 from coterie.errors import ServiceError
 from coterie.mls.types import CipherSuite

@@ -15,7 +15,8 @@ from unittest import mock
 from coterie.client import box, chunks
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Package
-from coterie.client.line import Committed, Data, Evidence, Line, Proposed, Void
+from coterie.client.line import Line
+from coterie.client.outcomes import Committed, Data, Evidence, Proposed, Void
 from coterie.client.reading import Reading
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import StagedCommit

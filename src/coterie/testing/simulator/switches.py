@@ -17,7 +17,8 @@ from unittest import mock
 from coterie.client import line as line_module
 from coterie.client import returning
 from coterie.client.conversation import Conversation
-from coterie.client.line import Evidence, Line, Stuck, Void
+from coterie.client.line import Line
+from coterie.client.outcomes import Evidence, Stuck, Void
 from coterie.client.rereading import Rereading
 from coterie.client.trail import Trail
 from coterie.client.vault import Vault

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from coterie.client import chunks, client, making
+from coterie.client import chunks, client, mailbox, making
 from coterie.errors import ServiceError, StateError
 from coterie.mls.tls import Struct
 from coterie.testing.clock import Clock
@@ -134,7 +134,7 @@ class World:
                 for what, replacement in replaced.items():
                     if name.startswith("coterie.client.") and hasattr(module, what):
                         stack.enter_context(mock.patch.object(module, what, replacement))
-            stack.enter_context(mock.patch.object(client, "STOCK", 2))
+            stack.enter_context(mock.patch.object(mailbox, "STOCK", 2))
             stack.enter_context(mock.patch.object(client, "RETENTION", RETENTION))
             if self.kit.chunks:
                 for module, name, number in SMALL_CHUNKS:

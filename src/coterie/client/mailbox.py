@@ -1,0 +1,147 @@
+"""This device's inbox, and its stock of key packages in the directory (delivery protocol, sections 9 and 10).
+
+What arrives was sealed to one of the key packages; what they are used up for is filled again.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from coterie.client.conversation import Conversation
+from coterie.client.events import Problem
+from coterie.client.identity import Package
+from coterie.client.inviting import Inviting
+from coterie.client.place import Tools
+from coterie.errors import CoterieError, ServiceError, StorageError
+from coterie.mls.framing import MLSMessage
+from coterie.transport import api
+from coterie.transport.refusal import Refused
+
+STOCK = 20
+"""How many key packages are kept in the directory."""
+LOW_STOCK = STOCK // 2
+"""With so few left, new ones are published."""
+
+
+class Mailbox:
+    """The inbox of one device."""
+
+    def __init__(
+        self, tools: Tools, conversations: dict[str, Conversation], inviting: Inviting
+    ) -> None:
+        self._tools = tools
+        self._conversations = conversations
+        self._inviting = inviting
+
+    async def publish(self) -> None:
+        """Opens the inbox and brings the stock of key packages in the directory up to `STOCK` a suite (D-DIR-7)."""
+        stored = self._tools.identity.stored
+        await self._tools.inboxes.open_inbox(
+            api.OpenInbox(stored.inbox_id, api.sha256(stored.inbox_token))
+        )
+        result = await self._tools.inboxes.read_inbox(
+            api.ReadInbox(stored.inbox_id, stored.inbox_token, self._tools.vault.inbox_cursor())
+        )
+        stocks = {int(stock.cipher_suite): stock for stock in result.stock}
+        kept = {
+            p.cipher_suite
+            for p in self._tools.vault.packages(self._tools.identity)
+            if p.last_resort
+        }
+        now, new = self._tools.clock(), self._tools.identity.new_package
+        fresh: list[Package] = []
+        last: list[Package] = []
+        for suite in self._tools.identity.suites:
+            stock = stocks.get(suite)
+            fresh += [new(now, suite) for _ in range(STOCK - (stock.available if stock else 0))]
+            if suite not in kept or (stock is not None and stock.last_resort_used):
+                last.append(new(now, suite, last_resort=True))
+        if not fresh and not last:
+            return
+        # Stored first: a Welcome for a package whose keys are not stored could never be opened.
+        with self._tools.vault.step() as step:
+            for package in (*fresh, *last):
+                step.add_package(package)
+        await self._tools.inboxes.publish(
+            api.Publish(
+                api.DeliveryVersion.COTERIE1,
+                self._tools.identity.user.encode(),
+                stored.inbox_id,
+                bytes(stored.inbox_token),
+                tuple(map(_published, fresh)),
+                tuple(map(_published, last)),
+            )
+        )
+
+    async def read(self) -> None:
+        """Takes what arrived, and fills the stock where that used it up."""
+        stored = self._tools.identity.stored
+        cursor = self._tools.vault.inbox_cursor()
+        result = await self._tools.inboxes.read_inbox(
+            api.ReadInbox(stored.inbox_id, bytes(stored.inbox_token), cursor)
+        )
+        if result.items:
+            await self._read_logs()
+        for item in result.items:
+            await self._take_envelope(item)
+        if result.items:
+            last = result.items[-1].number
+            await self._tools.inboxes.ack_inbox(
+                api.AckInbox(stored.inbox_id, bytes(stored.inbox_token), last)
+            )
+        if result.items or _is_low(result.stock, self._tools.identity.suites):
+            try:
+                await self.publish()
+            except Refused as refused:
+                # Others can still claim what is there; what arrived in the logs must not wait for it.
+                self._tools.count(f"publishing refused: {refused.code.name.lower()}")
+
+    async def _read_logs(self) -> None:
+        """Reads what the logs have: a Commit that adds this device again comes before its Welcome (D-BOX-11)."""
+        for conversation in self._conversations.values():
+            with suppress(ServiceError):
+                await conversation.catch_up()
+
+    async def _take_envelope(self, item: api.InboxItem) -> None:
+        """Joins what an envelope invites to; one that means nothing is passed over, and counted."""
+        for package in self._tools.vault.packages(self._tools.identity):
+            content = package.open(item)
+            if content is None:
+                continue
+            if content.request is not None:
+                self._take_request(package, content.request, item.number)
+                return
+            try:
+                await self._inviting.take(package, content, item.number)
+            except CoterieError as error:
+                if isinstance(error, StorageError):
+                    raise
+                self._tools.emit(Problem("", f"an invitation is not valid: {error}"))
+                break
+            return
+        self._tools.count("envelopes passed over")
+        with self._tools.vault.step() as step:
+            step.set_inbox_cursor(item.number + 1)
+
+    def _take_request(self, package: Package, request: api.RequestContent, number: int) -> None:
+        """A member asks here to be added again to one of the groups (D-INB-10)."""
+        with self._tools.vault.step() as step:
+            found = [c for c in self._conversations.values() if c.take_request(step, request)]
+            if not found:
+                self._tools.count("requests passed over")
+            if not package.last_resort:
+                step.remove_package(package.reference)
+            step.set_inbox_cursor(number + 1)
+
+
+def _published(package: Package) -> api.KeyPackageMessage:
+    return api.KeyPackageMessage(MLSMessage.of(package.bundle.key_package).encode())
+
+
+def _is_low(stock: tuple[api.Stock, ...], suites: tuple[int, ...]) -> bool:
+    """Whether key packages of a suite are to be published before the last of them is claimed (D-DIR-7)."""
+    left = {int(one.cipher_suite): one for one in stock}
+    return any(
+        suite not in left or left[suite].available <= LOW_STOCK or left[suite].last_resort_used
+        for suite in suites
+    )
