@@ -27,7 +27,7 @@ from coterie.client.content import ProfileRules
 from coterie.client.conversation import Conversation
 from coterie.client.cores import on_all_cores
 from coterie.client.creating import create_group
-from coterie.client.events import Event
+from coterie.client.events import Event, Problem
 from coterie.client.handle import GroupHandle
 from coterie.client.identity import DEFAULT_SUITE, Identity, SigningKey, StoredIdentity
 from coterie.client.intents import Intent, IntentKind
@@ -37,7 +37,7 @@ from coterie.client.line import Line
 from coterie.client.links import ask, post_asks, read_link
 from coterie.client.listening import Heard, Listener
 from coterie.client.mailbox import Mailbox
-from coterie.client.own_devices import OwnDevices
+from coterie.client.own_devices import LOOK_AGAIN, OwnDevices
 from coterie.client.place import Tools, no_answer
 from coterie.client.reforming import plan_reform
 from coterie.client.vault import StoredConversation, Vault
@@ -110,6 +110,7 @@ class Client:
         self._conversations: dict[str, Conversation] = {}
         self._tools: Tools | None = None
         self._revocations_at = 0
+        self._renew_at = 0
         identity = vault.identity()
         if identity is not None:
             self._begin(identity)
@@ -298,16 +299,39 @@ class Client:
             step.save_revocations(newest)
 
     async def renew_certificate(self) -> None:
-        """Asks for a new certificate for the same key, and brings it into every group."""
+        """Asks for a new certificate for the same key, and brings it into every group.
+
+        Raises `ServiceError` where the service gives another one than was asked for; nothing is changed then.
+        """
         service, key = self._own_service()
+        await self.refresh_revocations()
         issued = await service.renew(key)
-        stored = self.identity.stored.replace(chain=issued.chain)
+        try:
+            stored = self.identity.replaced(issued.chain, self._clock())
+        except VerificationError as error:
+            raise no_answer(error) from error
         with self.vault.step() as step:
             step.save_identity(stored)
-        self._begin(Identity(stored))
+        # The identity and the conversations stay: a second place in one log would use its keys a second time.
+        self.identity.renew(stored)
         for group in self.groups():
             if group.status == "active":
                 self._conversations[group.id].want(Intent(IntentKind.RENEW, b""))
+
+    async def _renew_in_time(self) -> None:
+        """Renews the certificate in the last third of its lifetime; what cannot be done yet holds up nothing else."""
+        now = self._clock()
+        if not self.identity.renewal_due(now) or now < self._renew_at:
+            return
+        try:
+            await self.renew_certificate()
+        except ServiceError as error:
+            if not self._renew_at:
+                what = f"this device's certificate could not be renewed: {error}"
+                self.tools.emit(Problem("", what, "it is tried again every hour"))
+            self._renew_at = now + LOOK_AGAIN
+        else:
+            self._renew_at = 0
 
     async def publish(self) -> None:
         """Opens the inbox and brings the stock of key packages in the directory up to what is kept there (D-DIR-7)."""
@@ -486,8 +510,7 @@ class Client:
 
         Raises `ServiceError` where the service is away; everything that is wanted stays stored.
         """
-        if self.identity.renewal_due(self._clock()):
-            await self.renew_certificate()
+        await self._renew_in_time()
         await self._mailbox.read()
         await post_asks(self.tools)
         if self._clock() - self._revocations_at >= REVOCATION_AGE:

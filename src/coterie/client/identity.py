@@ -127,6 +127,25 @@ class Identity:
         self.revocations = RevocationLists([Anchor(anchor).certificate for anchor in anchors])
         self.issuer = X509Issuer(anchors, revocations=self.revocations)
 
+    def replaced(self, chain: tuple[Certificate, ...], now: int) -> StoredIdentity:
+        """What is kept of the enrolment with another chain; raises `VerificationError` for one that proves less.
+
+        It must be of the same device, for the same key, and in force: nobody would take another one from this device.
+        """
+        credential = Credential.x509(tuple(c.cert_data for c in chain))
+        key = self.signature_key.public
+        try:
+            self.issuer.authenticate(credential, key, now=now)
+            self.issuer.valid_successor(self.credential, credential)
+        except DecodeError as error:
+            raise VerificationError(str(error.args[0]), rule=error.rule) from error
+        return self.stored.replace(chain=chain)
+
+    def renew(self, stored: StoredIdentity) -> None:
+        """Takes a new chain, once it is stored; whoever has this object shows it from now on."""
+        self.stored = stored
+        self.credential = Credential.x509(tuple(c.cert_data for c in stored.chain))
+
     @property
     def user(self) -> str:
         """`name@realm` of this device's user."""

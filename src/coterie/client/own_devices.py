@@ -15,7 +15,7 @@ from coterie.transport.authentication import AuthenticationClient
 LOOK_WHILE_LINKING = 10
 """Least seconds between two questions which devices the user has, while a code for a further one is good."""
 LOOK_AGAIN = 3600
-"""Seconds after which that is asked again where no answer came."""
+"""Seconds after which the Authentication Service is asked again where it gave no answer."""
 
 
 class OwnDevices:
