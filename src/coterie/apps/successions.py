@@ -134,13 +134,14 @@ def decline(
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stay out of the group that somebody made in the place of this one."""
+    """Stay out of the group that somebody made in the place of this one. Its members are told."""
 
     async def task() -> None:
         async with opened(profile) as client:
             await catch_up(client)
             handle = _invited(client, group)
             handle.decline(by)
+            await catch_up(client)
             report(client, handle, "declined", as_json=as_json)
 
     run(task())

@@ -115,6 +115,7 @@ def _why(reason: str) -> str:
         "idle": " (away for longer than the group allows)",
         "revoked": " (the certificate was revoked)",
         "silent": " (never appeared)",
+        "declined": " (declined to come)",
     }
     return reasons.get(reason, "")
 

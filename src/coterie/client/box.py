@@ -81,6 +81,14 @@ def join_request(
     return api.PostRequest(link.log_id, link.epoch, link.box_token, api.SealedRequest(*sealed))
 
 
+def decline_request(line: Line, package: Package, now: int) -> api.PostRequest:
+    """What a device says whose user does not want to be in a group that it was added to (D-BOX-13)."""
+    message = MLSMessage.of(package.bundle.key_package).encode()
+    # Nobody answers, so there is no ticket for a Welcome.
+    tbs = api.RequestTBS(line.binding.log_id, api.RequestKind.DECLINE, message, api.ZERO32, now)
+    return return_request(line, signed_request(package, tbs))
+
+
 def return_request(line: Line, content: api.RequestContent) -> api.PostRequest:
     """The request, sealed to the box of the epoch that the line is in (D-BOX-2)."""
     return sealed_request(line.group.suite, line.keys, line.state.epoch, content)

@@ -476,7 +476,7 @@ class Client:
         await self.try_sync(self._conversations[conversation])
 
     def decline(self, conversation: str, by: str | None = None) -> None:
-        """Forgets an invitation to a group that replaces this one."""
+        """Forgets an invitation to a group that replaces this one; the next `sync` tells the others there."""
         self._inviting.decline(conversation, by)
 
     async def _finish_creating(self, conversation: str, group: Group) -> None:
@@ -513,6 +513,7 @@ class Client:
         await self._renew_in_time()
         await self._mailbox.read()
         await post_asks(self.tools)
+        await self._inviting.post_declines()
         if self._clock() - self._revocations_at >= REVOCATION_AGE:
             with suppress(ServiceError):
                 await self.tools.refresh()

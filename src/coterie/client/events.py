@@ -67,7 +67,10 @@ class MembersAdded(Event):
 
 @dataclass(frozen=True, slots=True)
 class MembersRemoved(Event):
-    """Users (or devices of theirs) were removed, or left; `why` is idle or revoked where nobody asked for it."""
+    """Users (or devices of theirs) were removed, or left.
+
+    `why` is idle, revoked or declined (they were added, and say that they do not come) where nobody asked for it.
+    """
 
     users: tuple[str, ...]
     by: str

@@ -180,7 +180,7 @@ class GroupHandle:
         await self._client.follow(self.id, self._full_name(by))
 
     def decline(self, by: str | None = None) -> None:
-        """Stays out of the group that replaces this one."""
+        """Stays out of the group that replaces this one; the others are told with the next `sync`."""
         self._client.decline(self.id, self._full_name(by))
 
     def _full_name(self, user: str | None) -> str | None:

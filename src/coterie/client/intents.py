@@ -69,6 +69,8 @@ class Reason(Uint8Enum):
     """Their certificates were revoked."""
     SILENT = 3
     """They were added, and never appeared; they are added anew (D-INB-8)."""
+    DECLINED = 4
+    """They were added, and their device says that its user does not come (D-BOX-13)."""
 
 
 class CommitNote(Struct):

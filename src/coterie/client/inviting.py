@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from hmac import compare_digest
 from typing import Protocol
 
+from coterie.client.box import decline_request
 from coterie.client.content import read_profile
 from coterie.client.conversation import Conversation
 from coterie.client.events import Event, Invited, Joined, Moved, Problem
 from coterie.client.identity import Package
 from coterie.client.keeping import Counting, Origin, Parked, Reformed
 from coterie.client.line import Line
-from coterie.client.place import Tools
+from coterie.client.place import DROPPED, Tools
 from coterie.client.successor import confirmation_tag, first_epoch, users_of
 from coterie.client.vault import StoredConversation
 from coterie.errors import CoterieError, ServiceError, StateError, StorageError
@@ -26,6 +27,7 @@ from coterie.mls.group import Group
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.tree_math import LeafIndex
 from coterie.transport import api
+from coterie.transport.refusal import Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +321,10 @@ class Inviting:
             tuple(user.encode() for user in sorted(users)),
             tuple(user.encode() for user in missing),
         )
+        declining = decline_request(line, package, self._tools.clock())
         with self._tools.vault.step() as step:
             step.save_reform(conversation, invitation)
+            step.prepare_decline(declining)
             step.link_group(line.group.group_id, conversation, present=False)
             step.remove_invitation(line.group.group_id.hex())
             if number is not None:
@@ -340,8 +344,19 @@ class Inviting:
         await self._joins.take(package, invitation.welcome, None)
 
     def decline(self, conversation: str, by: str | None = None) -> None:
-        """Forgets an invitation."""
-        self._drop(conversation, self._chosen(conversation, by))
+        """Forgets an invitation; with the next `post_declines` the others are told, so that they remove the leaf."""
+        self._drop(conversation, self._chosen(conversation, by), declined=True)
+
+    async def post_declines(self) -> None:
+        """Says in groups that the user does not want to be in them (D-BOX-13)."""
+        for request in self._tools.vault.declines():
+            try:
+                await self._tools.delivery.post_request(request)
+            except Refused as refused:
+                if refused.retry_after is not None and refused.code not in DROPPED:
+                    continue
+            with self._tools.vault.step() as step:
+                step.forget_decline(request.log_id)
 
     def _chosen(self, conversation: str, by: str | None) -> Reformed:
         found = self._tools.vault.reforms(conversation)
@@ -351,10 +366,13 @@ class Inviting:
         msg = f"{by} has not re-formed this group" if found else "nobody has re-formed this group"
         raise StateError(msg)
 
-    def _drop(self, conversation: str, invitation: Reformed) -> None:
+    def _drop(self, conversation: str, invitation: Reformed, *, declined: bool = False) -> None:
         package = self._tools.vault.package(self._tools.identity, invitation.package)
         with self._tools.vault.step() as step:
-            step.drop_reform(conversation, invitation)
+            if declined:
+                step.decline_reform(conversation, invitation)
+            else:
+                step.drop_reform(conversation, invitation)
             if package is not None and not package.last_resort:
                 step.remove_package(package.reference)
 

@@ -22,6 +22,8 @@ _SUCCESSIONS = "successions"
 _PARKED = "parked"
 _REFORMS = "reforms"
 _ORIGINS = "origins"
+_PREPARED_DECLINES = "prepared-declines"
+_DECLINES = "declines"
 _OF_GROUP = b"group/"
 _PRESENT = b"present/"
 _LAZY = (b"n/", b"i/")
@@ -186,6 +188,22 @@ class KeepingStep:
     def drop_reform(self, conversation: str, invitation: Reformed) -> None:
         """The user has answered, or it does not count any more."""
         self._tx.delete(_REFORMS, conversation.encode() + b"/" + invitation.log_id)
+        self._tx.delete(_PREPARED_DECLINES, invitation.log_id)
+
+    def prepare_decline(self, request: api.PostRequest) -> None:
+        """Keeps what is said in a group if the user does not want to be in it."""
+        self._tx.put(_PREPARED_DECLINES, request.log_id, request.encode())
+
+    def decline_reform(self, conversation: str, invitation: Reformed) -> None:
+        """The user does not want to be in it, which is to be said there."""
+        request = self._tx.get(_PREPARED_DECLINES, invitation.log_id)
+        self.drop_reform(conversation, invitation)
+        if request is not None:
+            self._tx.put(_DECLINES, invitation.log_id, request)
+
+    def forget_decline(self, log_id: bytes) -> None:
+        """It was said, or nobody can hear it any more."""
+        self._tx.delete(_DECLINES, log_id)
 
 
 class KeepingView:
@@ -229,3 +247,7 @@ class KeepingView:
         """What the user is asked about, the group with the smallest log id first (D-SUC-7)."""
         found = self.profile.view.scan(_REFORMS, conversation.encode() + b"/")
         return [Reformed.decode(value) for _, value in found]
+
+    def declines(self) -> list[api.PostRequest]:
+        """In which groups it is to be said that the user does not want to be in them."""
+        return [api.PostRequest.decode(value) for _, value in self.profile.view.scan(_DECLINES)]

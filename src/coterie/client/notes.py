@@ -25,6 +25,7 @@ _ADDED = "added"
 _RENEWED = "renewed"
 _HEARD = "heard"
 _REVOKED = "revoked"
+_GOING = "going"
 _LEAF = 4
 
 
@@ -59,6 +60,13 @@ class StoredAdded(Struct):
     leaves: tuple[Annotated[int, Uint(4)], ...]
     tried_at: Annotated[int, Uint(8)] = 0
     """When it was tried in vain to replace those that never appeared."""
+
+
+class StoredGoing(Struct):
+    """A leaf whose device says that it does not come, and when that was read."""
+
+    leaf: Annotated[int, Uint(4)]
+    at: Annotated[int, Uint(8)]
 
 
 class StepNotes:
@@ -128,9 +136,17 @@ class StepNotes:
         """The user was told that a leaf's certificate is revoked."""
         self._tx.put(_REVOKED, conversation.encode() + node_hash, b"", secret=False)
 
+    def note_going(self, conversation: str, node_hash: bytes, going: StoredGoing | None) -> None:
+        """A device that was added does not come; None: its leaf is gone."""
+        key = conversation.encode() + node_hash
+        if going is None:
+            self._tx.delete(_GOING, key)
+        else:
+            self._tx.put(_GOING, key, going.encode(), secret=False)
+
     def forget_members(self, conversation: str) -> None:
         """Deletes what was noted of members, since this device is out or comes in anew."""
-        for space in (_ADDED, _RENEWED, _HEARD, _REVOKED):
+        for space in (_ADDED, _RENEWED, _HEARD, _REVOKED, _GOING):
             for key, _ in list(self._tx.scan(space, conversation.encode())):
                 self._tx.delete(space, key)
 
@@ -210,6 +226,12 @@ class VaultNotes:
         """Which leaves were added when, oldest first."""
         found = self._view.scan(_ADDED, conversation.encode())
         return [StoredAdded.decode(value) for _, value in found]
+
+    def going(self, conversation: str) -> dict[bytes, StoredGoing]:
+        """The leaves whose devices do not come, by the hash of the leaf node."""
+        prefix = conversation.encode()
+        found = self._view.scan(_GOING, prefix)
+        return {key[len(prefix) :]: StoredGoing.decode(value) for key, value in found}
 
     def renewals(self, conversation: str) -> dict[int, int]:
         """When each leaf was last seen with new keys, or was added; who was there before is not in it."""

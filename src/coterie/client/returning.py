@@ -13,10 +13,12 @@ from coterie.client.intents import ClaimedPackage, Intent, IntentKind
 from coterie.client.line import (
     Line,
 )
+from coterie.client.notes import StoredGoing
 from coterie.client.place import DROPPED
 from coterie.client.reading import Reading
 from coterie.client.vault import Step
 from coterie.errors import CoterieError
+from coterie.mls.tree_math import LeafIndex
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -126,6 +128,8 @@ class Returning(Reading):
                 request = open_request(line, boxes.get(item.epoch), item)
                 if request is not None and request.tbs.kind == api.RequestKind.JOIN:
                     taken = self._take_join(step, line, request, item.epoch)
+                elif request is not None and request.tbs.kind == api.RequestKind.DECLINE:
+                    taken = self._take_decline(step, line, request)
                 else:
                     taken = self._answer(step, line, request)
                 if not taken:
@@ -134,6 +138,22 @@ class Returning(Reading):
         told, self._told = self._told, []
         for event in told:
             self._tools.emit(event)
+
+    def _take_decline(self, step: Step, line: Line, request: api.RequestContent) -> bool:
+        """Notes that a device does not come whose leaf is still as it was added (D-BOX-13); False for any other."""
+        authenticator = self._tools.config.authenticator
+        try:
+            package = read_key_package(request.tbs.key_package)
+            check_request(request, package, line.binding.log_id)
+            client = authenticator.client_id(package.leaf_node.credential)
+        except CoterieError:
+            return False
+        leaf, node = self._leaf_of(line, client, None), package.leaf_node.encode()
+        if leaf is None or line.group.member(LeafIndex(leaf)).node.encode() != node:
+            return False
+        going = StoredGoing(leaf, self._tools.clock())
+        step.note_going(self.id, api.sha256(node), going)
+        return True
 
     def _returning(self, line: Line, request: api.RequestContent) -> api.Replaced | None:
         """The leaf that makes room for who asks; None where it is not its client's, or the request is an old one."""
@@ -150,6 +170,9 @@ class Returning(Reading):
         if replaced is None or found is None or found == line.group.own_leaf:
             return None
         present = api.sha256(line.group.member(found).node.encode())
+        if present in self._tools.vault.going(self.id):
+            # It asks to come back to the group before this one, and has said that it does not come here.
+            return None
         if replaced.leaf_node_hash != present:
             # A copy that fell behind names the leaf it remembers; what was answered before must not be answered again.
             lifetime = package.leaf_node.lifetime

@@ -14,6 +14,7 @@ from coterie.client.intents import Intent, IntentKind, Leaves, Reason
 from coterie.client.reading import HOUR, Reading
 from coterie.client.rules import LEAST_EVICT_AFTER, LEAST_REPLACE_AFTER
 from coterie.errors import ServiceError
+from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import LeafNodeSource
 from coterie.transport import api
 
@@ -41,9 +42,13 @@ class Tending(Reading):
         self._look_for_revoked()
         since = max((at for _, at in self._revoked), default=0)
         self._remove([n for n, _ in self._revoked if n not in wanted], since, Reason.REVOKED)
+        going = self._going()
+        since = max((at for _, at in going), default=0)
+        self._remove([n for n, _ in going if n not in wanted], since, Reason.DECLINED)
         idle = list(self._idle())
         since = max((at for _, at in idle), default=0)
         self._remove([n for n, _ in idle if n not in wanted], since, Reason.IDLE)
+        wanted |= {leaf for leaf, _ in going}
         silent = [(n, at) for n, at in self._silent() if n not in wanted]
         away = [n for n, _ in silent]
         for leaf, since in silent:
@@ -129,6 +134,20 @@ class Tending(Reading):
             for record in tools.vault.added(self.id):
                 if leaf in record.leaves:
                     step.save_added(self.id, record.replace(tried_at=tools.clock()))
+
+    # -- who does not come (D-BOX-13)
+
+    def _going(self) -> list[tuple[int, int]]:
+        """Leaves as they were added whose devices say that they do not come, and since when."""
+        found = []
+        for node_hash, going in self._tools.vault.going(self.id).items():
+            node = self.group.tree.leaf(LeafIndex(going.leaf))
+            if node is not None and api.sha256(node.encode()) == node_hash:
+                found.append((int(going.leaf), int(going.at)))
+                continue
+            with self._tools.vault.step() as step:
+                step.note_going(self.id, node_hash, None)
+        return found
 
     # -- who is idle
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -9,11 +10,13 @@ import pytest
 
 from coterie.client import Client
 from coterie.client import reforming as reforming_module
-from coterie.client.events import Invited, Moved
+from coterie.client.box import decline_request
+from coterie.client.events import Invited, MembersRemoved, Moved
 from coterie.client.inviting import Known, may_reform
-from coterie.errors import StateError
+from coterie.errors import ServiceError, StateError
+from coterie.transport.client import DeliveryClient
 from tests.client_world import REALM, World, texts
-from tests.successions import group, group_of, jam, line, make_admins, problems, run, same
+from tests.successions import DAY, group, group_of, jam, line, make_admins, problems, run, same
 
 HONEST = ("alice", "bob", "carol")
 ALL = (*HONEST, "mallory")
@@ -195,6 +198,106 @@ def test_an_invitation_can_be_declined_and_another_followed(tmp_path: Path) -> N
         await group(carol).follow("bob")
         await w.settle("bob", "carol")
         assert same(bob, carol)
+
+    run(tmp_path, story)
+
+
+async def reformed(w: World) -> tuple[Client, ...]:
+    """Alice has replaced the group; bob is asked, and carol has followed."""
+    alice, bob, carol, mallory = await group_of(w, *ALL)
+    await jam(w, mallory)
+    await group(alice).reform(without=["mallory"])
+    await w.settle(*HONEST)
+    await group(carol).follow()
+    await w.settle(*HONEST)
+    assert set(group(alice).members()) == set(full(*HONEST))
+    return alice, bob, carol
+
+
+def test_who_declines_is_removed_from_the_new_group_and_asked_no_more(tmp_path: Path) -> None:
+    async def story(w: World) -> None:
+        alice, bob, carol = await reformed(w)
+        group(bob).decline()
+        assert group(bob).invitations() == []
+        told = await w.settle(*HONEST)
+        removed = [e for e in told["carol"] if isinstance(e, MembersRemoved)]
+        assert [(e.users, e.by, e.why) for e in removed] == [
+            (full("bob"), *full("alice"), "declined")
+        ]
+        assert set(group(alice).members()) == set(full("alice", "carol"))
+        w.now += 16 * DAY
+        told = await w.settle(*HONEST)
+        assert group(bob).invitations() == []
+        assert not any(isinstance(event, Invited) for event in told["bob"])
+        assert same(alice, carol)
+        assert bob.vault.declines() == []
+
+    run(tmp_path, story)
+
+
+def test_a_declined_leaf_waits_for_somebody_who_may_remove_and_is_not_added_anew(
+    tmp_path: Path,
+) -> None:
+    async def story(w: World) -> None:
+        alice, bob, carol = await reformed(w)
+        await make_admins(alice, "carol")
+        await group(alice).unmake_admin("alice")
+        await w.settle("alice", "carol")
+        group(bob).decline()
+        await bob.sync()
+        w.now += 16 * DAY
+        # Alice added him, and would add him anew who never appeared; but she may not remove.
+        await w.settle("alice", "bob")
+        assert set(group(alice).members()) == set(full(*HONEST))
+        assert group(bob).invitations() == []
+        await w.settle("alice", "carol")
+        assert set(group(carol).members()) == set(full("alice", "carol"))
+
+    run(tmp_path, story)
+
+
+def test_that_a_user_declines_is_said_when_the_service_is_back(tmp_path: Path) -> None:
+    async def story(w: World) -> None:
+        alice, bob, _ = await reformed(w)
+        group(bob).decline()
+        with (
+            mock.patch.object(DeliveryClient, "post_request", side_effect=_away),
+            pytest.raises(ServiceError),
+        ):
+            await bob.sync()
+        assert len(bob.vault.declines()) == 1
+        await w.settle(*HONEST)
+        assert set(group(alice).members()) == set(full("alice", "carol"))
+
+    run(tmp_path, story)
+
+
+def _away(_: object) -> None:
+    msg = "away"
+    raise ServiceError(msg, retry_after=5)
+
+
+def test_nobody_can_decline_for_another_or_once_the_leaf_is_another(tmp_path: Path) -> None:
+    async def story(w: World) -> None:
+        alice, bob, carol = await reformed(w)
+        (asked,) = bob.vault.reforms(group(bob).id)
+        package = bob.vault.package(bob.identity, asked.package)
+        assert package is not None
+        stranger = replace(
+            package, bundle=replace(package.bundle, signature_key=carol.identity.signature_key)
+        )
+        await carol.tools.delivery.post_request(decline_request(line(carol), stranger, w.now))
+        await w.settle(*HONEST)
+        assert set(group(alice).members()) == set(full(*HONEST))
+        assert alice.tools.counters["requests passed over"] == 1
+        await group(bob).follow()
+        await group(bob).renew_keys()
+        await w.settle(*HONEST)
+        await bob.tools.delivery.post_request(decline_request(line(bob), package, w.now))
+        await w.settle(*HONEST)
+        assert same(alice, bob, carol)
+        assert set(group(alice).members()) == set(full(*HONEST))
+        assert alice.tools.counters["requests passed over"] == 2
 
     run(tmp_path, story)
 

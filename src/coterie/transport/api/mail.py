@@ -24,10 +24,11 @@ from coterie.transport.api.logs import (
 
 
 class RequestKind(Uint8Enum):
-    """Whether somebody asks to come in or back in."""
+    """Whether somebody asks to come in or back in, or says that it does not come."""
 
     JOIN = 1
     RETURN = 2
+    DECLINE = 3
 
 
 class Replaced(Struct):
