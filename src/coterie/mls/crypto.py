@@ -233,6 +233,11 @@ def _secret_label(label: str, length: int) -> bytes:
     return _kdf_label(label, length) + b"\0\x01"
 
 
+@lru_cache(maxsize=1024)
+def _secret_labels(labels: tuple[str, ...], length: int) -> tuple[bytes, ...]:
+    return tuple(_secret_label(label, length) for label in labels)
+
+
 @lru_cache
 def _child_labels(length: int) -> tuple[bytes, bytes]:
     """KDFLabels "tree" with "left" and "right" as contexts, and the number of HKDF-Expand's only block."""
@@ -263,6 +268,7 @@ class Suite:
         "_generation_labels",
         "_hash",
         "_hmac",
+        "_hmac_pair",
         "_hmacs",
         "cipher_suite",
         "hash_length",
@@ -293,6 +299,7 @@ class Suite:
         # MLS's MAC is HMAC with the suite's hash (§17.1), which in all suites is also the KDF's.
         self._hmac = hpke.kdf.hmac
         self._hmacs = hpke.kdf.hmacs
+        self._hmac_pair = hpke.kdf.hmac_pair
         self._expand = hpke.kdf.expand
         self._cipher = hpke.aead.cipher
         # No suite's keys or nonces are longer than its hash: HKDF-Expand is one block.
@@ -354,18 +361,22 @@ class Suite:
 
     def derive_children(self, secret: bytes) -> tuple[Secret, Secret]:
         """The secrets of the left and the right child of a node of the secret tree (§9)."""
-        left, right = self._hmacs(secret, _child_labels(self.hash_length))
+        left, right = self._hmac_pair(secret, *_child_labels(self.hash_length))
         return Secret(left), Secret(right)
 
-    def derive_secrets(self, secret: bytes, labels: Sequence[str]) -> list[Secret]:
+    def derive_secrets(self, secret: bytes, labels: tuple[str, ...]) -> list[Secret]:
         """DeriveSecret (§8) with each label."""
-        length = self.hash_length
-        return list(map(Secret, self._hmacs(secret, [_secret_label(la, length) for la in labels])))
+        infos = _secret_labels(labels, self.hash_length)
+        if len(infos) == 2:
+            return list(map(Secret, self._hmac_pair(secret, *infos)))
+        return list(map(Secret, self._hmacs(secret, infos)))
 
     def derive_generation(self, secret: bytes, generation: int) -> tuple[Secret, Secret, Secret]:
         """Key, nonce and next secret of a ratchet (§9.1): DeriveTreeSecret three times."""
+        end = generation.to_bytes(4) + b"\x01"
+        key_head, nonce_head, secret_head = self._generation_labels
         key, nonce, after = self._hmacs(
-            secret, [head + generation.to_bytes(4) + b"\x01" for head in self._generation_labels]
+            secret, (key_head + end, nonce_head + end, secret_head + end)
         )
         return Secret(key[: self.key_length]), Secret(nonce[: self.nonce_length]), Secret(after)
 
@@ -373,7 +384,7 @@ class Suite:
         """ExpandWithLabel with "key" and "nonce" for the AEAD."""
         end = encode_opaque(context) + b"\x01"
         key_head, nonce_head = self._aead_labels
-        key, nonce = self._hmacs(secret, (key_head + end, nonce_head + end))
+        key, nonce = self._hmac_pair(secret, key_head + end, nonce_head + end)
         return Secret(key[: self.key_length]), Secret(nonce[: self.nonce_length])
 
     # References, §5.2

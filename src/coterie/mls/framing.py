@@ -16,6 +16,7 @@ from coterie.mls.key_package import KeyPackage
 from coterie.mls.proposal import Commit, Proposal
 from coterie.mls.rules import Rule
 from coterie.mls.tls import GIVEN, Given, Select, Struct, Uint, When, encode_opaque
+from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import ContentType, ProtocolVersion, Sender, SenderType, WireFormat
 from coterie.mls.welcome import GroupInfo, Welcome
 
@@ -35,6 +36,28 @@ class FramedContent(Struct):
     authenticated_data: bytes
     content_type: ContentType
     body: Annotated[bytes | Proposal | Commit, Select("content_type", CONTENT_TYPES)]
+
+
+def encode_member_content(
+    group_id: bytes,
+    epoch: int,
+    leaf: LeafIndex,
+    authenticated_data: bytes,
+    content_type: ContentType,
+    encoded_body: bytes,
+) -> bytes:
+    """The encoding of a member's FramedContent: written out, since every private message has one."""
+    return b"".join(
+        (
+            encode_opaque(group_id),
+            epoch.to_bytes(8),
+            b"\x01",
+            leaf.to_bytes(4),
+            encode_opaque(authenticated_data),
+            bytes((content_type,)),
+            encoded_body,
+        )
+    )
 
 
 class FramedContentAuthData(Struct):
@@ -163,10 +186,18 @@ def content_to_be_signed(
     wire_format: WireFormat, content: FramedContent, context: GroupContext
 ) -> bytes:
     """The encoding of FramedContentTBS (§6.1), from the slices that are there."""
-    head = b"\x00\x01" + int(wire_format).to_bytes(2) + content.encode()
+    head = b"\x00\x01" + wire_format.to_bytes(2) + content.encode()
     if content.sender.sender_type in _WITH_CONTEXT:
         return head + context.encode()
     return head
+
+
+def sign_data(
+    suite: Suite, key: SignaturePrivateKey, encoded_content: bytes, context: GroupContext
+) -> bytes:
+    """The signature of application data of a member, as `sign_content` makes it, over content that is encoded."""
+    tbs = b"\x00\x01\x00\x02" + encoded_content + context.encode()
+    return suite.sign_with_label(key, "FramedContentTBS", tbs)
 
 
 def sign_content(

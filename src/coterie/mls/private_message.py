@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from coterie.errors import DecodeError, DecryptionError
 from coterie.mls.crypto import Suite
@@ -14,6 +14,7 @@ from coterie.mls.framing import (
     FramedContent,
     FramedContentAuthData,
     PrivateMessage,
+    encode_member_content,
 )
 from coterie.mls.hpke import RandomSource
 from coterie.mls.proposal import Commit, Proposal
@@ -99,27 +100,44 @@ def protect_private(
     rng: RandomSource,
 ) -> PrivateMessage:
     """Encrypts signed content under a key that the sender's ratchet gave up (§6.3)."""
-    plaintext = _body_slice(content) + auth.encode(content.content_type)
-    plaintext += bytes(padding.length(len(plaintext)))
-    head = _sender_data_aad(content.group_id, content.epoch, content.content_type)
+    signed = _body_slice(content) + auth.encode(content.content_type)
+    head = PrivateHead(
+        content.group_id, content.epoch, content.content_type, content.authenticated_data
+    )
+    return seal_private(suite, key, sender_data_secret, head, signed, padding, rng)
+
+
+class PrivateHead(NamedTuple):
+    """What a PrivateMessage begins with."""
+
+    group_id: bytes
+    epoch: int
+    content_type: ContentType
+    authenticated_data: bytes
+
+
+def seal_private(
+    suite: Suite,
+    key: MessageKey,
+    sender_data_secret: bytes,
+    head: PrivateHead,
+    signed: bytes,
+    padding: Padding,
+    rng: RandomSource,
+) -> PrivateMessage:
+    """Encrypts `signed`, a PrivateMessageContent without its padding, and the sender data (§6.3.1, §6.3.2)."""
+    plaintext = signed + bytes(padding.length(len(signed)))
+    group_id, epoch, content_type, authenticated_data = head
+    sender_aad = _sender_data_aad(group_id, epoch, content_type)
+    # PrivateContentAAD is the beginning of the PrivateMessage, SenderDataAAD that of PrivateContentAAD.
+    aad = sender_aad + encode_opaque(authenticated_data)
     reuse_guard = rng(4)
-    ciphertext = suite.aead_seal(
-        key.key,
-        _guarded(key.nonce, reuse_guard),
-        head + encode_opaque(content.authenticated_data),
-        plaintext,
-    )
-    sender_data = int(key.leaf).to_bytes(4) + key.generation.to_bytes(4) + reuse_guard
+    ciphertext = suite.aead_seal(key.key, _guarded(key.nonce, reuse_guard), aad, plaintext)
+    sender_data = key.leaf.to_bytes(4) + key.generation.to_bytes(4) + reuse_guard
     sd_key, sd_nonce = sender_data_key(suite, sender_data_secret, ciphertext)
-    encrypted = suite.aead_seal(sd_key, sd_nonce, head, sender_data)
-    return PrivateMessage(
-        content.group_id,
-        content.epoch,
-        content.content_type,
-        content.authenticated_data,
-        encrypted,
-        ciphertext,
-    )
+    encrypted = suite.aead_seal(sd_key, sd_nonce, sender_aad, sender_data)
+    raw = aad + encode_opaque(encrypted) + encode_opaque(ciphertext)
+    return PrivateMessage.assembled(raw, *head, encrypted, ciphertext)
 
 
 def _body_slice(content: FramedContent) -> bytes:
@@ -198,22 +216,13 @@ def _assemble(
         raise DecodeError(msg, rule=Rule.PADDING)
     auth = inner.auth.encode(content_type)
     body = plaintext[: len(plaintext) - len(inner.padding) - len(auth)]
-    raw = b"".join(
-        (
-            encode_opaque(message.group_id),
-            message.epoch.to_bytes(8),
-            b"\x01",
-            int(sender.leaf_index).to_bytes(4),
-            encode_opaque(message.authenticated_data),
-            bytes((content_type,)),
-            body,
-        )
-    )
+    leaf = sender.leaf_index
+    head = message.group_id, message.epoch
+    raw = encode_member_content(*head, leaf, message.authenticated_data, content_type, body)
     content = FramedContent.assembled(
         raw,
-        message.group_id,
-        message.epoch,
-        Sender(SenderType.MEMBER, sender.leaf_index),
+        *head,
+        Sender(SenderType.MEMBER, leaf),
         message.authenticated_data,
         content_type,
         inner.body,

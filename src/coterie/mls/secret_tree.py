@@ -77,9 +77,12 @@ class Descent:
     """The first secret of each ratchet, by `RatchetKind`."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False, eq=False)
 class MessageKey:
-    """The key and nonce of one generation, found but not consumed."""
+    """The key and nonce of one generation, found but not consumed; nobody changes it.
+
+    Not frozen, since one is made for each message: setting eight fields of a frozen dataclass takes a microsecond.
+    """
 
     leaf: LeafIndex
     kind: RatchetKind
@@ -99,6 +102,8 @@ class MessageKey:
 
 SkippedName = tuple[LeafIndex, RatchetKind, int]
 RatchetName = tuple[LeafIndex, RatchetKind]
+Name = NodeIndex | RatchetName | SkippedName
+"""What one secret of the tree is known under; `_stored_name` writes it, when a step is stored."""
 
 
 class SecretTree:
@@ -113,7 +118,7 @@ class SecretTree:
         self._nodes: dict[NodeIndex, Secret] = {}
         self._ratchets: dict[RatchetName, tuple[int, Secret]] = {}
         self._skipped: OrderedDict[SkippedName, tuple[Secret, Secret, int]] = OrderedDict()
-        self._changed: set[bytes] = set()
+        self._changed: set[Name] = set()
 
     @classmethod
     def of_epoch(
@@ -127,7 +132,7 @@ class SecretTree:
         tree = cls(suite, leaf_count, limits)
         index = root(leaf_count)
         tree._nodes[index] = encryption_secret
-        tree._changed.add(_node_name(index))
+        tree._changed.add(index)
         return tree
 
     # -- sending and receiving
@@ -179,11 +184,13 @@ class SecretTree:
             if name not in self._ratchets:
                 self._settle(found.leaf, found.descent)
             self._ratchets[name] = found.advanced
-            self._changed.add(_ratchet_name(name))
+            self._changed.add(name)
             for generation, key, nonce in found.passed:
-                self._skipped[(*name, generation)] = (key, nonce, now)
-                self._changed.add(_skipped_name((*name, generation)))
-        self.evict(now)
+                skipped = (*name, generation)
+                self._skipped[skipped] = (key, nonce, now)
+                self._changed.add(skipped)
+        if self._skipped:
+            self.evict(now)
 
     def evict(self, now: int) -> None:
         """Gives up skipped keys that are too many or too old."""
@@ -248,36 +255,33 @@ class SecretTree:
             # Another message came first and gave up what this was derived from.
             descent = self._descend(leaf)
         del self._nodes[descent.origin]
-        self._changed.add(_node_name(descent.origin))
-        for index, value in descent.siblings.items():
-            self._nodes[index] = value
-            self._changed.add(_node_name(index))
+        self._changed.add(descent.origin)
+        self._nodes.update(descent.siblings)
+        self._changed.update(descent.siblings)
         for kind in RatchetKind:
             self._ratchets[(leaf, kind)] = (0, descent.ratchets[kind])
-            self._changed.add(_ratchet_name((leaf, kind)))
+            self._changed.add((leaf, kind))
 
     def _forget(self, name: SkippedName) -> None:
         del self._skipped[name]
-        self._changed.add(_skipped_name(name))
+        self._changed.add(name)
 
     # -- storage
 
     def take_changes(self) -> dict[bytes, bytes | None]:
         """What changed since the last call, by name; None for what is gone."""
-        changes = {name: self._stored(name) for name in self._changed}
+        changes = {_stored_name(name): self._stored(name) for name in self._changed}
         self._changed.clear()
         return changes
 
-    def _stored(self, name: bytes) -> bytes | None:
-        kind, numbers = name[:1], [int(n) for n in name[1:].split(b".")]
-        if kind == b"n":
-            secret = self._nodes.get(NodeIndex(numbers[0]))
+    def _stored(self, name: Name) -> bytes | None:
+        if isinstance(name, NodeIndex):
+            secret = self._nodes.get(name)
             return None if secret is None else bytes(secret)
-        ratchet = (LeafIndex(numbers[0]), RatchetKind(numbers[1]))
-        if kind == b"r":
-            held = self._ratchets.get(ratchet)
+        if len(name) == 2:
+            held = self._ratchets.get(name)
             return None if held is None else StoredRatchet(*held).encode()
-        skipped = self._skipped.get((*ratchet, numbers[2]))
+        skipped = self._skipped.get(name)
         return None if skipped is None else StoredSkipped(*skipped).encode()
 
     def load(self, stored: Iterator[tuple[bytes, bytes]]) -> None:
@@ -311,13 +315,7 @@ class SecretTree:
             yield f"skipped {kind.label} nonce {generation} of {leaf!r}", nonce
 
 
-def _node_name(index: NodeIndex) -> bytes:
-    return b"n%d" % index
-
-
-def _ratchet_name(name: RatchetName) -> bytes:
-    return b"r%d.%d" % name
-
-
-def _skipped_name(name: SkippedName) -> bytes:
-    return b"s%d.%d.%d" % name
+def _stored_name(name: Name) -> bytes:
+    if isinstance(name, NodeIndex):
+        return b"n%d" % name
+    return (b"r%d.%d" if len(name) == 2 else b"s%d.%d.%d") % name

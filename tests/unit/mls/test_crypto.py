@@ -74,7 +74,7 @@ def test_the_short_forms_are_expand_with_label(suite: Suite) -> None:
     assert suite.derive_generation(secret, 7) == tuple(
         full(secret, label, generation, length) for label, length in lengths.items()
     )
-    labels = ["epoch", "init", "a label that nobody uses"]
+    labels = ("epoch", "init", "a label that nobody uses")
     derived = suite.derive_secrets(secret, labels)
     assert derived == [full(secret, label, b"", suite.hash_length) for label in labels]
     for context in (b"", b"context", bytes(100)):
@@ -95,7 +95,7 @@ def test_what_is_derived_is_secret(suite: Suite) -> None:
         suite.derive_secret(secret, "label"),
         suite.derive_tree_secret(secret, "label", 0, 16),
         *suite.derive_generation(secret, 0),
-        *suite.derive_secrets(secret, ["label", "another"]),
+        *suite.derive_secrets(secret, ("label", "another")),
         *suite.key_and_nonce(secret, b"context"),
     ):
         assert isinstance(derived, Secret)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.shapes import build
 from coterie.errors import CoterieError, DecodeError, DecryptionError
-from coterie.mls.framing import FramedContent, FramedContentAuthData, PrivateMessage
+from coterie.mls.framing import FramedContent, FramedContentAuthData, MLSMessage, PrivateMessage
 from coterie.mls.group import ApplicationMessage
+from coterie.mls.group.commit import sign
+from coterie.mls.group.sending import send
 from coterie.mls.private_message import (
     Padding,
     PrivateContentAAD,
@@ -22,7 +26,7 @@ from coterie.mls.private_message import (
 from coterie.mls.rules import Rule
 from coterie.mls.secret_tree import MessageKey, RatchetKind, SecretTree
 from coterie.mls.tree_math import LeafIndex
-from coterie.mls.types import ContentType, Sender, SenderType
+from coterie.mls.types import ContentType, Sender, SenderType, WireFormat
 
 SHAPE = build(4, "warm")
 SUITE = SHAPE.suite
@@ -63,6 +67,27 @@ def test_what_is_sealed_opens_as_the_same_content(length: int, padding: Padding)
 def test_content_put_together_from_slices_has_the_encoding_of_its_fields() -> None:
     found = opened(sealed(content(b"x" * 300, b"y" * 70)))
     assert found.encode() == found.replace(body=found.body).encode()
+
+
+@pytest.mark.parametrize("length", [0, 63, 64, 1_024, 20_000])
+def test_data_is_sent_as_content_is(length: int) -> None:
+    config = replace(SHAPE.config, rng=lambda n: b"\x5a" * n)
+    quick, plain = SHAPE.member(1, config), SHAPE.member(1, config)
+    data, authenticated_data = b"d" * length, b"a" * (length // 2)
+    sent = quick.encrypt(data, authenticated_data=authenticated_data)
+    epoch, keys = plain._epoch, plain._keys
+    what = epoch.content(ContentType.APPLICATION, data, authenticated_data)
+    signed = sign(epoch, WireFormat.MLS_PRIVATE_MESSAGE, what)
+    message = send(epoch, keys, config, what, signed.auth)
+    assert sent.encode() == message.encode()
+    assert sent == message
+    # What was put together from bytes has the encoding of its fields.
+    assert isinstance(sent.body, PrivateMessage)
+    assert MLSMessage.of(sent.body.replace()).encode() == sent.encode()
+    assert quick.save().puts == plain.save().puts
+    received = SHAPE.member(2).receive(sent.encode())
+    assert isinstance(received, ApplicationMessage)
+    assert (received.data, received.authenticated_data) == (data, authenticated_data)
 
 
 @given(st.integers(0, 1 << 24))

@@ -51,7 +51,7 @@ from coterie.mls.group.results import (
     StagedCommit,
 )
 from coterie.mls.group.saving import Saver, load_parts
-from coterie.mls.group.sending import send
+from coterie.mls.group.sending import send, send_data
 from coterie.mls.group.successor import Succession, check_continuing, check_members
 from coterie.mls.group.welcoming import (
     OpenedWelcome,
@@ -84,7 +84,6 @@ from coterie.mls.types import (
     ContentType,
     LeafNodeSource,
     ResumptionPSKUsage,
-    WireFormat,
 )
 from coterie.mls.validation import (
     CommittedProposal,
@@ -226,9 +225,7 @@ class Group(Membership):
         if len(self._proposals):
             msg = f"{len(self._proposals)} proposals wait: commit them before sending data"
             raise StateError(msg)
-        content = self._epoch.content(ContentType.APPLICATION, data, authenticated_data)
-        signed = sign(self._epoch, WireFormat.MLS_PRIVATE_MESSAGE, content)
-        return send(self._epoch, self._keys, self._config, content, signed.auth)
+        return send_data(self._epoch, self._keys, self._config, data, authenticated_data)
 
     def propose(
         self, proposal: Proposal, *, authenticated_data: bytes = b"", now: int | None = None

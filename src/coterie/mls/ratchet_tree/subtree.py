@@ -19,7 +19,7 @@ from coterie.mls.crypto import Suite
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.ratchet_tree.structs import ParentNode
 from coterie.mls.tls import Struct, Uint, encode_varint
-from coterie.mls.tree_math import LeafIndex, NodeIndex, node_at
+from coterie.mls.tree_math import LeafIndex, NodeIndex
 
 
 class NodeStore(Protocol):
@@ -159,7 +159,7 @@ class Subtree:
     @property
     def index(self) -> NodeIndex:
         """Its place in the array form of the tree."""
-        return node_at(self.level, self.start)
+        return NodeIndex(2 * self.start + (1 << self.level) - 1)
 
     def covers(self, leaf: int) -> bool:
         """Whether the leaf is below (or is) this node."""
@@ -168,10 +168,10 @@ class Subtree:
     def leaf_at(self, leaf: int) -> LeafNode | None:
         """The leaf node of a member below, or None."""
         tree = self
-        while tree.level:
+        for below in range(tree.level - 1, -1, -1):
             if not tree.members:
                 return None
-            tree = tree.left if leaf < tree.right_start else tree.right
+            tree = tree.right if leaf >> below & 1 else tree.left
         return tree.node if tree.members else None  # type: ignore[return-value]
 
     @property

@@ -11,6 +11,7 @@ from coterie.mls.secret import Secret
 from coterie.mls.tls.enums import Uint8Enum, Uint16Registry
 from coterie.mls.tls.varint import (
     JSON,
+    SHORT_HEADERS,
     bad_enum,
     bad_presence,
     encode_varint,
@@ -62,6 +63,7 @@ RUNTIME = {
     "_bad_enum": bad_enum,
     "_ends_early": ends_early,
     "_header": encode_varint,
+    "_short": SHORT_HEADERS,
     "_of_length": of_length,
     "DecodeError": DecodeError,
 }
@@ -216,7 +218,9 @@ class Opaque(Codec):
 
     def encode_source(self, gen: Gen, value: str, indent: int) -> None:
         """See Codec."""
-        gen.add(f"x = {value}\nw(_header(len(x))); w(x)", indent)
+        # Most are short: their headers are looked up without a call.
+        gen.add(f"x = {value}; n = len(x)", indent)
+        gen.add("w(_short[n] if n < 64 else _header(n)); w(x)", indent)
 
     def to_json(self, value: bytes) -> JSON:
         """Hexadecimal digits."""

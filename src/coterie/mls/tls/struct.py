@@ -126,10 +126,8 @@ class Struct(metaclass=StructMeta):
 
     @classmethod
     def assembled(cls, raw: bytes, *values: Any) -> Self:
-        """A struct of values that were decoded, put together from the slices that arrived: `raw` is its encoding."""
-        self = cls(*values)
-        object.__setattr__(self, "_raw", raw)
-        return self
+        """A struct of values whose encoding `raw` is known: they were decoded, or it was put together by the caller."""
+        raise NotImplementedError  # generated for each struct
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
@@ -268,13 +266,15 @@ def _finish(cls: type[Struct], own: list[str], defaults: dict[str, tuple[Any, ..
     cls._confidential = any(field.codec.hidden for field in cls._fields)
     setters = {f"_set_{name}": cls.__dict__[name].__set__ for name in own}
     setters["_set__raw"] = cls.__dict__["_raw"].__set__
+    workshop = _workshop(cls)
     _make_init(cls, setters)
-    _make_decode(cls, _workshop(cls))
+    _make_decode(cls, workshop)
+    _make_assembled(cls, workshop)
     _make_build(cls)
 
 
 def _workshop(cls: type[Struct]) -> type:
-    """A class of the same layout whose instances can be changed: there a decoded struct is filled.
+    """A class of the same layout whose instances can be changed: there a struct is filled that is not made by hand.
 
     Assigning to plain attributes and then changing the class takes half the time of calling the slots' setters.
     """
@@ -319,14 +319,31 @@ def _make_decode(cls: type[Struct], workshop: type) -> None:
             gen.add("b = b[first:p]; p, e = 0, len(b)", indent)
             field.codec.decode_source(gen, field.name, name, indent)
             gen.add("b, p, e = whole", indent)
+    _fill(gen, cls, "b[start:p]" if cls._detached else "(b, start, p)")
+    gen.add("return self, p")
+    names = {**RUNTIME, **_new_names(cls, workshop)}
+    cls._decode = staticmethod(gen.function("_decode(b, p, e, given=None)", names))
+
+
+def _make_assembled(cls: type[Struct], workshop: type) -> None:
+    gen = Gen()
+    _fill(gen, cls, "raw")
+    gen.add("return self")
+    header = f"assembled({', '.join(['raw', *(field.name for field in cls._fields)])})"
+    cls.assembled = staticmethod(gen.function(header, _new_names(cls, workshop)))  # type: ignore[method-assign]
+
+
+def _fill(gen: Gen, cls: type[Struct], raw: str) -> None:
+    """Code that makes `self` of the locals with the names of the fields."""
     gen.add("self = _new(_workshop)")
     for field in cls._fields:
         gen.add(f"self.{field.name} = {field.name}")
-    gen.add("self._raw = b[start:p]" if cls._detached else "self._raw = b, start, p")
+    gen.add(f"self._raw = {raw}")
     gen.add("self.__class__ = _cls")
-    gen.add("return self, p")
-    names = {**RUNTIME, "_new": object.__new__, "_workshop": workshop, "_cls": cls}
-    cls._decode = staticmethod(gen.function("_decode(b, p, e, given=None)", names))
+
+
+def _new_names(cls: type[Struct], workshop: type) -> dict[str, Any]:
+    return {"_new": object.__new__, "_workshop": workshop, "_cls": cls}
 
 
 def _make_build(cls: type[Struct]) -> None:

@@ -10,13 +10,13 @@ from coterie.mls.rules import Rule
 JSON: TypeAlias = "bool | int | str | list[JSON] | dict[str, JSON] | None"
 
 MAX_VECTOR_LENGTH = (1 << 30) - 1
-_SHORT_HEADERS = tuple(bytes((n,)) for n in range(64))
+SHORT_HEADERS = tuple(bytes((n,)) for n in range(64))
 
 
 def encode_varint(n: int) -> bytes:
     """The header of a vector of `n` bytes, 1, 2 or 4 bytes long (§2.1.2); ValueError above 2^30 - 1."""
     if n < 64:
-        return _SHORT_HEADERS[n]
+        return SHORT_HEADERS[n]
     if n < 16384:
         return (n | 0x4000).to_bytes(2)
     if n <= MAX_VECTOR_LENGTH:
@@ -28,7 +28,7 @@ def encode_varint(n: int) -> bytes:
 def encode_opaque(data: bytes) -> bytes:
     """`opaque data<V>`: the header and the bytes."""
     n = len(data)
-    return (_SHORT_HEADERS[n] if n < 64 else encode_varint(n)) + data
+    return (SHORT_HEADERS[n] if n < 64 else encode_varint(n)) + data
 
 
 def decode_varint(buf: bytes, pos: int) -> tuple[int, int]:
