@@ -22,8 +22,9 @@ import pytest
 
 from coterie.apps.cli import main
 from coterie.apps.demo import Services
-from coterie.client import Client
-from coterie.client.events import Event, MembersAdded
+from coterie.client import BlockingClient, Client
+from coterie.client.events import Event, Joined, MembersAdded
+from coterie.errors import StateError
 from coterie.storage import StorageKey
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -371,6 +372,53 @@ def test_the_client_program_in_the_readme_adds_bob_and_says_hello(
             assert any(isinstance(event, MembersAdded) for event in told)
 
     asyncio.run(story())
+
+
+def test_a_script_without_an_event_loop_says_and_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    block = re.search(
+        r"```python\n(from coterie.client import BlockingClient.*?)```", page, re.DOTALL
+    )
+    assert block is not None
+    script: dict[str, Any] = {}
+    exec(compile(block[1], "embedding.md", "exec"), script)
+
+    def typed(url: str, code: str, bob: str) -> None:
+        key, other = StorageKey.from_passphrase("a passphrase"), StorageKey.given(bytes(32))
+        with (
+            BlockingClient.open(tmp_path / "bob", other, server=url, welcome_delay=0.0) as friend,
+            BlockingClient.open(tmp_path / "alice", key, server=url, welcome_delay=0.0) as client,
+        ):
+            friend.enrol("bob", bob)
+            client.enrol("alice", code)
+            group = client.create_group("Friends")
+            group.add("bob")
+            group.change_rules(receipts=True)
+            told = next(friend.events())
+            assert isinstance(told, Joined)
+            friend.group("Friends").send("hello")
+        script["report"](tmp_path / "alice", "a passphrase", "all is well")
+        with BlockingClient.open(tmp_path / "bob", other) as friend:
+            assert next(friend.changes())
+            assert [m.text for m in friend.groups()[0].unread()] == ["all is well"]
+            with pytest.raises(StateError, match="no group"):
+                friend.group("Strangers")
+            friend.log_out()
+        assert not list((tmp_path / "bob").glob("*"))
+        with BlockingClient.open(tmp_path / "alice", key) as client:
+            client.sync()
+            client.sync()
+            assert client.groups()[0].members() == {"alice@demo.example": 1}
+
+    async def story() -> None:
+        async with _services(tmp_path) as services:
+            codes = [await services.code_for(name) for name in ("alice", "bob")]
+            await asyncio.to_thread(typed, services.url, *codes)
+
+    asyncio.run(story())
+    assert capsys.readouterr().out == "bob@demo.example hello\n"
 
 
 def test_the_bot_answers_and_goes_on_after_a_restart(tmp_path: Path) -> None:
