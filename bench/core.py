@@ -151,7 +151,7 @@ def _ready(group: Group) -> Member:
 def whole(group: Group) -> Delta:
     """Everything of a group, as if it had never been saved."""
     fresh = Group(group._epoch, group._keys._present.secret_tree, group._index, group._config)  # noqa: SLF001
-    fresh._index._changed.update(group._index._counts)  # noqa: SLF001 - what a first save would write
+    fresh._index._changed.update(group._index.named())  # noqa: SLF001 - what a first save would write
     return fresh.save()
 
 

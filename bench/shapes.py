@@ -99,7 +99,7 @@ class Shape:
         config = config or self.config
         if self._counters is None:
             index = TreeIndex.of_tree(self.tree, config.authenticator)
-            self._counters = dict(index._counts)  # noqa: SLF001 - an index for each member, counted once
+            self._counters = dict(index.named())
         index = TreeIndex()
         index.apply(self._counters)
         secret_tree = SecretTree.of_epoch(

@@ -7,6 +7,7 @@ says in the open that nobody is authenticated, and is for tests.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Protocol
 
 from coterie.errors import VerificationError
@@ -84,8 +85,17 @@ def authenticate(
     authenticator: Authenticator, credential: Credential, signature_key: bytes, *, now: int | None
 ) -> None:
     """Asks the application whether a credential is good; its `VerificationError` has a rule then (§5.3.1)."""
+    authenticate_all(authenticator, ((credential, signature_key),), now=now)
+
+
+def authenticate_all(
+    authenticator: Authenticator, holders: Iterable[tuple[Credential, bytes]], *, now: int | None
+) -> None:
+    """As `authenticate` for each credential with its signature key; the first that is refused raises."""
+    ask = authenticator.authenticate
     try:
-        authenticator.authenticate(credential, signature_key, now=now)
+        for credential, signature_key in holders:
+            ask(credential, signature_key, now=now)
     except VerificationError as error:
         raise VerificationError(str(error.args[0]), rule=error.rule or Rule.CREDENTIAL) from error
 

@@ -121,7 +121,7 @@ def check_signature(
 
 
 def signature_jobs(
-    members: Iterable[tuple[LeafIndex, LeafNode]], group_id: bytes
+    members: Iterable[tuple[int, LeafNode]], group_id: bytes
 ) -> Iterator[SignatureJob]:
     """What `Suite.verify_many` takes, for leaves at their places in a group."""
     group = encode_opaque(group_id)

@@ -11,7 +11,7 @@ Names start with a letter: `e` encryption key, `s` signature key, `m` client, `x
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Protocol
 
@@ -125,49 +125,74 @@ class Counters(Protocol):
 
 
 class TreeIndex:
-    """The counters of an adopted epoch, in memory or, where not yet looked at, in the store."""
+    """The counters of an adopted epoch, in memory or, where not yet looked at, in the store.
 
-    __slots__ = ("_all_changed", "_changed", "_counts", "_in_use", "_repeated", "_store")
+    What a whole tree has once gets no name until somebody changes or saves it: a joiner asks of 50,000 members' keys
+    only whether they differ. Sets of the very bytes that are in the tree say that; they take no copies.
+    """
+
+    __slots__ = ("_all_changed", "_changed", "_clients", "_counts", "_in_use", "_once", "_store")
 
     def __init__(self, store: NodeStore | None = None) -> None:
         self._store = store
         self._counts: dict[bytes, int] = {}
+        self._once: dict[bytes, set[bytes]] = {}
+        """What follows the kind's letter in names that count 1 and are not in `_counts`."""
+        self._clients: list[bytes] = []
+        """Clients that were not counted yet: a joiner need not know who has two leaves."""
         self._changed: set[bytes] = set()
         self._all_changed = False
-        self._repeated = True
-        """False where it is known that no two nodes have the same key."""
         self._in_use: Counter[int] | None = None if store else Counter()
 
     @classmethod
     def of_tree(cls, tree: RatchetTree, authenticator: Authenticator) -> TreeIndex:
         """The counters of a whole tree: looks at every node."""
         leaves, client_id = tree.leaf_nodes(), authenticator.client_id
+        credentials = [leaf.credential for leaf in leaves]
+        keys = [at.node.encryption_key for at in tree.parents()]  # type: ignore[union-attr]
+        keys += [leaf.encryption_key for leaf in leaves]
         index = cls()
-        names = [_ENCRYPTION + at.node.encryption_key for at in tree.parents()]  # type: ignore[union-attr]
-        names += [_ENCRYPTION + leaf.encryption_key for leaf in leaves]
-        names += [_SIGNATURE + leaf.signature_key for leaf in leaves]
-        names += [_CLIENT + sha256(client_id(leaf.credential)).digest() for leaf in leaves]
-        # Nearly always each name is there once.
-        counts = dict.fromkeys(names, 1)
-        index._repeated = len(counts) != len(names)
-        index._counts = dict(Counter(names)) if index._repeated else counts
-        index._in_use = Counter(int(leaf.credential.credential_type) for leaf in leaves)
+        index._all_changed = True
+        index._once = {
+            _ENCRYPTION: index._take(keys, encryption_key_name),
+            _SIGNATURE: index._take([leaf.signature_key for leaf in leaves], signature_key_name),
+        }
+        index._clients = list(map(client_id, credentials))
+        index._in_use = Counter(int(credential.credential_type) for credential in credentials)
         for kind, count in index._in_use.items():
             index._counts[type_name(_IN_USE, kind)] = count
         # Most leaves have the same capabilities, as one object.
-        alike = Counter(id(leaf.capabilities) for leaf in leaves)
-        for own in {id(leaf.capabilities): leaf.capabilities for leaf in leaves}.values():
-            for name in capability_names(own):
-                index._counts[name] = index._counts.get(name, 0) + alike[id(own)]
-        index._all_changed = True
+        own = [leaf.capabilities for leaf in leaves]
+        alike = Counter(map(id, own))
+        for each in dict(zip(map(id, own), own, strict=True)).values():
+            for name in capability_names(each):
+                index._counts[name] = index._counts.get(name, 0) + alike[id(each)]
         return index
+
+    def _take(self, values: list[bytes], name: Callable[[bytes], bytes]) -> set[bytes]:
+        """Counts what is there more than once; returns the rest, nearly always all."""
+        once = set(values)
+        if len(once) == len(values):
+            return once
+        repeated = {value: count for value, count in Counter(values).items() if count > 1}
+        self._counts.update((name(value), count) for value, count in repeated.items())
+        return once - repeated.keys()
+
+    def _names_once(self, kind: bytes) -> set[bytes]:
+        """What follows the letter in the names of a kind that count 1 and are not in `_counts`."""
+        if kind == _CLIENT and self._clients:
+            once = self._take(self._clients, client_name)
+            self._once[_CLIENT] = {client_name(client)[1:] for client in once}
+            self._clients = []
+        return self._once.get(kind, set())
 
     def count(self, name: bytes) -> int:
         """How many nodes count under the name."""
         known = self._counts.get(name)
         if known is None:
             if self._store is None:
-                return 0
+                once = self._names_once(name[:1])
+                return self._counts.get(name) or int(name[1:] in once)
             known = _number(self._store.get(INDEX_PREFIX + name) or b"0")
             self._counts[name] = known
         return known
@@ -185,8 +210,6 @@ class TreeIndex:
 
     def duplicates(self) -> Iterable[tuple[bytes, int]]:
         """The names of keys that more than one node has, of what is in memory."""
-        if not self._repeated:
-            return
         for name, count in self._counts.items():
             if count > 1 and name[:1] in {_ENCRYPTION, _SIGNATURE}:
                 yield name, count
@@ -194,9 +217,9 @@ class TreeIndex:
     def apply(self, changes: Mapping[bytes, int]) -> None:
         """Adopts the changes of a staged epoch."""
         in_use = self._types_in_use()
-        self._repeated = True
         for name, change in changes.items():
             value = self.count(name) + change
+            self._names_once(name[:1]).discard(name[1:])
             self._changed.add(name)
             if name[:1] == _IN_USE:
                 in_use[int.from_bytes(name[1:])] += change
@@ -205,10 +228,18 @@ class TreeIndex:
             else:
                 self._counts.pop(name, None)
 
+    def named(self) -> Mapping[bytes, int]:
+        """All counters that are in memory, under their names."""
+        for kind in (_ENCRYPTION, _SIGNATURE, _CLIENT):
+            once = self._names_once(kind)
+            self._counts.update(dict.fromkeys([kind + rest for rest in once], 1))
+            once.clear()
+        return self._counts
+
     def take_changes(self) -> dict[bytes, bytes | None]:
         """What changed since the last call, as it is stored; None for what is gone."""
         if self._all_changed:
-            self._changed.update(self._counts)
+            self._changed.update(self.named())
             self._all_changed = False
         changes: dict[bytes, bytes | None] = {
             INDEX_PREFIX + name: b"%d" % count if (count := self.count(name)) else None

@@ -105,6 +105,28 @@ def test_duplicate_keys_are_found_and_other_counters_are_none() -> None:
     assert not list(TreeIndex.of_tree(POOL.tree, AUTHENTICATOR).duplicates())
 
 
+def test_a_client_with_two_leaves_is_counted_twice_whoever_asks_first() -> None:
+    other = LEAVES[1].replace(credential=LEAVES[0].credential)
+    tree = RatchetTree.of_one(POOL.suite, LEAVES[0]).with_added([other, LEAVES[2]])[0]
+    name = client_name(AUTHENTICATOR.client_id(LEAVES[0].credential))
+    assert TreeIndex.of_tree(tree, AUTHENTICATOR).count(name) == 2
+    index = TreeIndex.of_tree(tree, AUTHENTICATOR)
+    index.apply({name: -1})
+    assert index.count(name) == 1
+    assert TreeIndex.of_tree(tree, AUTHENTICATOR).take_changes()[INDEX_PREFIX + name] == b"2"
+
+
+def test_a_key_that_is_gone_counts_nothing_before_and_after_a_save() -> None:
+    index, name = (
+        TreeIndex.of_tree(POOL.tree, AUTHENTICATOR),
+        signature_key_name(LEAVES[0].signature_key),
+    )
+    index.apply({name: -1})
+    assert index.count(name) == 0
+    assert index.take_changes()[INDEX_PREFIX + name] is None
+    assert index.count(name) == 0
+
+
 def test_an_empty_index_counts_nothing() -> None:
     index = TreeIndex()
     assert index.count(client_name(b"nobody")) == 0

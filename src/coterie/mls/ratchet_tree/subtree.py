@@ -284,6 +284,49 @@ class Subtree:
         return StoredChild(self.tree_hash(suite), self.members, self.resolution_size)
 
 
+def leaf_level(nodes: Sequence[LeafNode | None]) -> list[Subtree]:
+    """All leaves of a tree, blank ones included: as `Subtree.leaf` and `blank` make them, without a call for each."""
+    level = []
+    for start, node in enumerate(nodes):
+        if node is None:
+            level.append(Subtree.blank(0, start))
+            continue
+        tree = Subtree()
+        tree.level, tree.start, tree.node = 0, start, node
+        tree.members = tree.resolution_size = 1
+        tree._hash = tree._load = None
+        level.append(tree)
+    return level
+
+
+def parent_level(
+    nodes: Sequence[ParentNode | None], below: Sequence[Subtree], height: int
+) -> list[Subtree]:
+    """The parents over two of `below` each, as `Subtree.parent` and `blank` make them.
+
+    `below` may end early, where everything to the right is blank; `nodes` are as many as parents are needed.
+    """
+    level = []
+    lefts, rights = below[::2], below[1::2]
+    if len(lefts) > len(rights):
+        rights = [*rights, Subtree.blank(height - 1, lefts[-1].start + (1 << (height - 1)))]
+    for node, left, right in zip(nodes, lefts, rights, strict=True):
+        if node is not None:
+            size = 1 + len(node.unmerged_leaves)
+        else:
+            size = left.resolution_size + right.resolution_size
+            if not size:
+                level.append(Subtree.blank(height, left.start))
+                continue
+        tree = Subtree()
+        tree.level, tree.start = height, left.start
+        tree.node, tree.left, tree.right = node, left, right
+        tree.members, tree.resolution_size = left.members + right.members, size
+        tree._hash = tree._load = None
+        level.append(tree)
+    return level
+
+
 def hash_level(suite: Suite, level: Sequence[Subtree]) -> None:
     """Computes the tree hashes (§7.8) of subtrees of one level, those below being known; blank ones are left out."""
     todo = [tree for tree in level if tree._hash is None and tree.resolution_size]
@@ -295,11 +338,16 @@ def hash_level(suite: Suite, level: Sequence[Subtree]) -> None:
             for tree in todo
         ]
     else:
+        header = encode_varint(suite.hash_length)
         inputs = [
-            _parent_hash_input(
-                tree.node,  # type: ignore[arg-type]
-                tree.left._hash or tree.left.tree_hash(suite),
-                tree.right._hash or tree.right.tree_hash(suite),
+            b"".join(
+                (
+                    b"\x02\x00" if tree.node is None else b"\x02\x01" + tree.node.encode(),
+                    header,
+                    tree.left._hash or tree.left.tree_hash(suite),
+                    header,
+                    tree.right._hash or tree.right.tree_hash(suite),
+                )
             )
             for tree in todo
         ]

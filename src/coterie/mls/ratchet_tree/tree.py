@@ -22,6 +22,8 @@ from coterie.mls.ratchet_tree.subtree import (
     StoredChild,
     Subtree,
     hash_level,
+    leaf_level,
+    parent_level,
 )
 from coterie.mls.rules import Rule
 from coterie.mls.tls import decode_varint, encode_opaque
@@ -46,13 +48,14 @@ class PathNode:
 class RatchetTree:
     """A tree of members' leaves and of parents; immutable."""
 
-    __slots__ = ("__weakref__", "_changes", "_levels", "root", "suite")
+    __slots__ = ("__weakref__", "_changes", "_levels", "_parents", "root", "suite")
 
     def __init__(self, suite: Suite, root: Subtree, levels: Levels = ()) -> None:
         """`levels` are all subtrees by level, where they are at hand: whoever looks at all of them is faster then."""
         self.suite = suite
         self.root = root
         self._levels = levels
+        self._parents: list[Subtree] = []
         self._changes: tuple[ReferenceType[RatchetTree], Nodes, Nodes] | None = None
 
     @classmethod
@@ -120,16 +123,26 @@ class RatchetTree:
             return [tree.node for tree in self._levels[0] if tree.members]  # type: ignore[misc]
         return [leaf for _, leaf in self.members()]
 
+    def member_places(self) -> list[int]:
+        """Every member's leaf index, left to right, as plain numbers."""
+        if self._levels:
+            return [tree.start for tree in self._levels[0] if tree.members]
+        return [int(index) for index, _ in self.members()]
+
     def node(self, index: NodeIndex) -> LeafNode | ParentNode | None:
         """The node at a place of the array form; None where it is blank."""
         return self.root.at(index.level(), index.first_leaf()).node
 
-    def parents(self) -> Iterator[Subtree]:
+    def parents(self) -> Sequence[Subtree]:
         """Every parent that is not blank, level by level from the root."""
-        if self._levels:
+        if not self._levels:
+            return list(self.root.parents_below())
+        if not self._parents:
             above = self._levels[:0:-1]
-            return (t for level in above for t in level if t.resolution_size and t.node is not None)
-        return self.root.parents_below()
+            self._parents = [
+                t for level in above for t in level if t.resolution_size and t.node is not None
+            ]
+        return self._parents
 
     def settled(self) -> RatchetTree:
         """The tree for keeping: without what only makes looking at all of it faster."""
@@ -511,31 +524,9 @@ def _assemble(nodes: list[LeafNode | ParentNode | None]) -> Levels:
     if len(nodes) > 2 * MAX_LEAVES:
         msg = f"a tree of {len(nodes)} nodes, at most {2 * MAX_LEAVES} are read"
         raise RuleViolation(msg, rule=Rule.TREE_SIZE)
-    leaf, blank = Subtree.leaf, Subtree.blank
-    levels: list[list[Subtree]] = [
-        [
-            blank(0, i) if node is None else leaf(i, node)  # type: ignore[arg-type]
-            for i, node in enumerate(nodes[::2])
-        ]
-    ]
+    levels = [leaf_level(nodes[::2])]  # type: ignore[arg-type]
     for height in range(1, depth + 1):
-        levels.append(_next_level(levels[-1], nodes, height))
+        parents = nodes[(1 << height) - 1 :: 1 << (height + 1)]
+        parents += [None] * ((len(levels[-1]) + 1) // 2 - len(parents))
+        levels.append(parent_level(parents, levels[-1], height))  # type: ignore[arg-type]
     return levels
-
-
-def _next_level(
-    below: list[Subtree], nodes: list[LeafNode | ParentNode | None], height: int
-) -> list[Subtree]:
-    """One level of parents; `below` may end early, where everything to the right is blank."""
-    above = []
-    step, offset, half = 1 << (height + 1), (1 << height) - 1, height - 1
-    for i in range(0, len(below), 2):
-        index = (i // 2) * step + offset
-        node = nodes[index] if index < len(nodes) else None
-        left = below[i]
-        right = below[i + 1] if i + 1 < len(below) else Subtree.blank(half, (i + 1) << half)
-        if node is None and left.is_blank and right.is_blank:
-            above.append(Subtree.blank(height, left.start))
-        else:
-            above.append(Subtree.parent(node, left, right))  # type: ignore[arg-type]
-    return above

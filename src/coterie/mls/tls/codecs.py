@@ -18,8 +18,8 @@ from coterie.mls.tls.varint import (
     ends_early,
     long_varint,
     of_length,
-    overlong,
     overrun,
+    past_end,
 )
 
 
@@ -57,7 +57,7 @@ class Gen:
 
 RUNTIME = {
     "_long_varint": long_varint,
-    "_overlong": overlong,
+    "_past_end": past_end,
     "_overrun": overrun,
     "_bad_presence": bad_presence,
     "_bad_enum": bad_enum,
@@ -320,9 +320,14 @@ class OptionalValue(Codec):
 
 
 def vector_header(gen: Gen, end: str, name: str, indent: int) -> None:
-    """Code that reads a vector's header and puts its end into the local `end`."""
-    gen.add(f"if p >= e: raise _ends_early({name!r})", indent)
+    """Code that reads a vector's header and puts its end into the local `end`.
+
+    One comparison tells that all is within the bounds; which one is broken is found out when it is. Lengths from 64
+    to 255, most signatures', are read without a call.
+    """
     gen.add("n = b[p]; p += 1", indent)
-    gen.add("if n > 63: n, p = _long_varint(b, n, p)", indent)
+    gen.add("if n > 63:", indent)
+    gen.add("if n == 64 and p < e and b[p] > 63: n = b[p]; p += 1", indent + 1)
+    gen.add("else: n, p = _long_varint(b, n, p, e)", indent + 1)
     gen.add(f"{end} = p + n", indent)
-    gen.add(f"if {end} > e: raise _overlong({name!r}, n, e - p)", indent)
+    gen.add(f"if {end} > e: raise _past_end({name!r}, n, p, e)", indent)

@@ -38,13 +38,15 @@ def decode_varint(buf: bytes, pos: int) -> tuple[int, int]:
     """
     try:
         first = buf[pos]
-        return (first, pos + 1) if first < 64 else long_varint(buf, first, pos + 1)
+        return (first, pos + 1) if first < 64 else long_varint(buf, first, pos + 1, len(buf))
     except IndexError:
         raise ends_early("a vector header") from None
 
 
-def long_varint(buf: bytes, first: int, pos: int) -> tuple[int, int]:
-    """The rest of a header of two or four bytes, whose first byte was read."""
+def long_varint(buf: bytes, first: int, pos: int, end: int) -> tuple[int, int]:
+    """The rest of a header of two or four bytes, whose first byte was read, of bytes that go to `end`."""
+    if pos > end:
+        raise ends_early("a vector header")
     if first < 0x80:
         n = (first & 0x3F) << 8 | buf[pos]
         minimum, pos = 64, pos + 1
@@ -68,6 +70,11 @@ def overlong(name: str, length: int, left: int) -> DecodeError:
     return DecodeError(
         f"{name} says it has {length} bytes, {left} are left", rule=Rule.VECTOR_OVERRUN
     )
+
+
+def past_end(name: str, length: int, pos: int, end: int) -> DecodeError:
+    """A vector that goes past the end: its header does, or what the header announces."""
+    return ends_early(name) if pos > end and length < 64 else overlong(name, length, end - pos)
 
 
 def overrun(name: str) -> DecodeError:

@@ -6,16 +6,17 @@ executor may spread over the cores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from coterie.errors import DecodeError, RuleViolation, VerificationError
+from coterie.mls.credential import authenticate_all
 from coterie.mls.crypto import Suite
 from coterie.mls.extension import check_extension_list
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group_context import GroupContext
 from coterie.mls.key_package import part_of
-from coterie.mls.leaf_node import LeafNode, check_all, check_credential, signature_jobs
+from coterie.mls.leaf_node import LeafNode, check_all, signature_jobs
 from coterie.mls.ratchet_tree import (
     RatchetTree,
     UnverifiedTree,
@@ -25,14 +26,12 @@ from coterie.mls.ratchet_tree import (
 )
 from coterie.mls.rules import Rule
 from coterie.mls.tree_index import TreeIndex, type_name
-from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import ExtensionType, ProtocolVersion
 from coterie.mls.validation.commit import Policy, check_external_senders
 from coterie.mls.validation.leaves import check_group_extensions
 from coterie.mls.welcome import GroupInfo
 
 Map = Callable[..., Iterable[Any]]
-Members = tuple[tuple[LeafIndex, LeafNode], ...]
 
 
 def verify_tree(
@@ -58,13 +57,13 @@ def verify_tree(
     _check_unique(tree, index)
     required = context.required_capabilities()
     check_group_extensions(context.extensions, required, index, tree.member_count)
-    members = tuple(tree.members())
-    _check_leaves(suite, members, index, policy)
-    told = part_of(policy.progress, 0, len(members))
-    jobs = signature_jobs(members, context.group_id)
+    leaves = tree.leaf_nodes()
+    _check_leaves(suite, leaves, index, policy)
+    told = part_of(policy.progress, 0, len(leaves))
+    jobs = signature_jobs(zip(tree.member_places(), leaves, strict=True), context.group_id)
     suite.verify_many(jobs, rule=Rule.LEAF_SIGNATURE, map=run, progress=told)
-    for _, leaf in members:
-        check_credential(leaf, policy.authenticator, now=None)
+    holders = ((leaf.credential, leaf.signature_key) for leaf in leaves)
+    authenticate_all(policy.authenticator, holders, now=None)
     return tree, index
 
 
@@ -79,13 +78,15 @@ def _check_unique(tree: RatchetTree, index: TreeIndex) -> None:
     tree.suite.check_hpke_public_keys(keys)
 
 
-def _check_leaves(suite: Suite, members: Members, index: TreeIndex, policy: Policy) -> None:
+def _check_leaves(
+    suite: Suite, leaves: Sequence[LeafNode], index: TreeIndex, policy: Policy
+) -> None:
     in_use = index.credential_types_in_use()
     for kind in in_use:
-        if index.count(type_name(b"c", kind)) != len(members):
+        if index.count(type_name(b"c", kind)) != len(leaves):
             msg = f"not every member supports credential type {kind}, which is in use"
             raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_IN_USE)
-    check_all([leaf for _, leaf in members], suite, max_lifetime=policy.max_lifetime)
+    check_all(leaves, suite, max_lifetime=policy.max_lifetime)
 
 
 def verify_group_info(
