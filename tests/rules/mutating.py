@@ -249,6 +249,10 @@ QUIET = [
 """What pytest is told in a mutant's process."""
 
 
+UNNOTICED = 1
+"""How a process ends in which the tests hold."""
+
+
 def survives(mutant: Mutant | None, tests: Callable[[], bool], seconds: int = 300) -> bool:
     """Whether the tests hold with the mutant loaded (None: with the code as it is), in a process of its own.
 
@@ -266,9 +270,9 @@ def survives(mutant: Mutant | None, tests: Callable[[], bool], seconds: int = 30
             held = tests()
         except BaseException:  # noqa: BLE001 - whatever it is, it was noticed
             held = False
-        os._exit(1 if held else 0)
+        os._exit(UNNOTICED if held else 0)
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == 1
+    return os.waitstatus_to_exitcode(status) == UNNOTICED
 
 
 def report(

@@ -1,18 +1,22 @@
 """Takes the checks of the services and of the client out one by one, and sees whether their tests notice.
 
-`python -m tests.rules.service_mutants [--list] [--every=N] [--only=PART] [PART_OF_A_NAME]`; the parts are `services`
-and `client`. The three kinds of mutants are those of `mutating`. Which tests are meant for a place is measured: first
-all run once, and which lines each of them executes in this process is kept; of a mutant, those run that come by, first
-those that met the very error.
+`python -m tests.rules.service_mutants [--list] [--every=N] [--only=PART] [--reach=FILE] [PART_OF_A_NAME]`; the parts
+are `services` and `client`. The three kinds of mutants are those of `mutating`. Which tests are meant for a place is
+measured: first all run once, and which lines each of them executes in this process is kept (in FILE, for another time);
+of a mutant, those run that come by, first those that met the very error, then those that met another one in its module.
+What nobody has noticed after two minutes has survived: whoever is meant for it comes early.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import signal
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +27,7 @@ from tests.rules.mutating import (
     QUIET,
     ROOT,
     SOURCE,
+    UNNOTICED,
     Mutant,
     Part,
     called,
@@ -52,6 +57,8 @@ CLIENT = (
 CLIENT_TESTS = ("tests/unit/client", "tests/unit/test_answers.py")
 CHECK = re.compile(r"_?(check|verify|require|refuse|validate|limit|charge|take|use)(_|$)")
 EQUIVALENT: dict[str, str] = {}
+PATIENCE = 120
+"""For how many seconds tests are run that do not notice a mutant, and one that does not end."""
 
 
 def _guarded(node: ast.stmt) -> bool:
@@ -96,12 +103,14 @@ class Reach:
     by_line: dict[str, dict[int, list[str]]]
     seconds: dict[str, float]
 
-    def tests(self, mutant: Mutant) -> list[str]:
-        """Those that execute the mutant's line: first those that meet the error, the quick ones first."""
+    def tests(self, mutant: Mutant, errors: Iterable[int]) -> list[str]:
+        """Those that execute the line: first those that meet its error, then another of `errors`, the quick first."""
         lines = self.by_line.get(str(mutant.path), {})
         met = set(lines.get(mutant.error_line, ()))
+        wary = {test for line in errors for test in lines.get(line, ())}
         return sorted(
-            lines.get(mutant.line, ()), key=lambda test: (test not in met, self.seconds[test])
+            lines.get(mutant.line, ()),
+            key=lambda test: (test not in met, test not in wary, self.seconds[test]),
         )
 
 
@@ -139,13 +148,14 @@ def _measure(subject: Subject, target: Path) -> bool:
     return ended == 0
 
 
-def measured(subject: Subject) -> Reach | None:
-    """What the tests reach; None if they fail."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "reach.json"
-        if not survives(None, lambda: _measure(subject, target)):
-            return None
-        by_line, seconds = json.loads(target.read_text(encoding="utf-8"))
+def measured(subject: Subject, target: Path) -> Reach | None:
+    """What the tests reach, written to a file as well; None if they fail."""
+    return read_reach(target) if survives(None, lambda: _measure(subject, target)) else None
+
+
+def read_reach(target: Path) -> Reach:
+    """What was measured before."""
+    by_line, seconds = json.loads(target.read_text(encoding="utf-8"))
     return Reach(
         {
             name: {
@@ -158,11 +168,23 @@ def measured(subject: Subject) -> Reach | None:
     )
 
 
+class _Patience:
+    """A plugin of pytest: a test that hangs has noticed the mutant, and when all took too long nobody has."""
+
+    def __init__(self) -> None:
+        self.end = time.monotonic() + PATIENCE
+
+    def pytest_runtest_logstart(self) -> None:
+        if time.monotonic() > self.end:
+            os._exit(UNNOTICED)
+        signal.alarm(PATIENCE)
+
+
 def _held(tests: Sequence[str]) -> bool:
     """Runs in the child: whether these tests notice nothing."""
     import pytest  # noqa: PLC0415 - loaded before
 
-    return not tests or pytest.main([*QUIET, *tests]) == 0
+    return not tests or pytest.main([*QUIET, *tests], plugins=[_Patience()]) == 0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -177,12 +199,29 @@ def _run(subject: Subject, arguments: Sequence[str]) -> int:
     if "--list" in arguments:
         print("\n".join(mutant.name for mutant in chosen))  # noqa: T201 - a command prints
         return 0
-    reach = measured(subject) if chosen else None
+    reach = _reach(subject, arguments) if chosen else None
     if reach is None:
         if chosen:
             print("the tests fail without any mutant: run them first", file=sys.stderr)  # noqa: T201
         return 2 if chosen else 0
-    return report(chosen, lambda m: survives(m, lambda: _held(reach.tests(m))), EQUIVALENT)
+    errors: dict[Path, set[int]] = defaultdict(set)
+    for mutant in subject.part.mutants():
+        if mutant.kind == "raise":
+            errors[mutant.path].add(mutant.line)
+
+    def alive(mutant: Mutant) -> bool:
+        tests = reach.tests(mutant, errors[mutant.path])
+        return survives(mutant, lambda: _held(tests))
+
+    return report(chosen, alive, EQUIVALENT)
+
+
+def _reach(subject: Subject, arguments: Sequence[str]) -> Reach | None:
+    named = [Path(a.partition("=")[2]) for a in arguments if a.startswith("--reach=")]
+    if not named:
+        with tempfile.TemporaryDirectory() as folder:
+            return measured(subject, Path(folder) / "reach.json")
+    return read_reach(named[0]) if named[0].exists() else measured(subject, named[0])
 
 
 def _load() -> None:
