@@ -195,6 +195,14 @@ class LogTransaction(Protocol):
 class Ledger(Protocol):
     """A storage of logs."""
 
+    @property
+    def changes(self) -> int:
+        """A number that is another one once a write is durable, before anybody is told of it.
+
+        Answers are shared among readers while it stays the same. A storage that others write too, without knowing of
+        it, may give another number each time.
+        """
+
     async def write(
         self, function: Callable[[LogTransaction], T], *, raises_first: bool = False
     ) -> T:

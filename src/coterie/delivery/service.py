@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coterie.delivery import retention
+from coterie.delivery.answers import SharedReads
 from coterie.delivery.directory import Directory, Identify
 from coterie.delivery.directory_store import SCHEMA as DIRECTORY_SCHEMA
 from coterie.delivery.directory_store import DirectoryTables
@@ -24,7 +25,7 @@ from coterie.delivery.hub import Channel, Hub
 from coterie.delivery.limits import Clock, Limiter, Requester
 from coterie.delivery.logs import Logs
 from coterie.delivery.metrics import Metrics
-from coterie.delivery.settings import Settings
+from coterie.delivery.settings import HOUR, Settings
 from coterie.delivery.signatures import SignatureChecks
 from coterie.delivery.sqlite_ledger import SQLiteLedger
 from coterie.delivery.store import Store
@@ -101,6 +102,7 @@ class DeliveryService:
         self._store = Store(places.directory, DIRECTORY_SCHEMA, **options)
         self._signatures = SignatureChecks()
         self._under_way = 0
+        self._reads = SharedReads(self._read_epoch, self._what_answers_depend_on)
         self.hub = Hub()
         self.metrics = Metrics()
         self._sweeper: asyncio.Task[None] | None = None
@@ -111,7 +113,7 @@ class DeliveryService:
         return {
             "logs/create": lambda r, q: self._ledger.write(lambda tx: logs.create(tx, r, q)),
             "logs/append": self._append,
-            "logs/read": lambda r, q: self._read_log(q, lambda tx: logs.read(tx, r)),
+            "logs/read": self._read_entries,
             "logs/entry": lambda r, q: self._read_log(q, lambda tx: logs.fetch_entry(tx, r)),
             "chunks/fetch": lambda r, q: self._read_log(q, lambda tx: logs.fetch_chunks(tx, r)),
             "chunks/put": lambda r, q: self._ledger.write(lambda tx: logs.put_chunks(tx, r, q)),
@@ -251,6 +253,17 @@ class DeliveryService:
         self._limiter.charge("reads", requester)
         return await self._ledger.read(function)
 
+    async def _read_entries(self, request: Read, requester: Requester) -> Struct:
+        self._limiter.charge("reads", requester)
+        return await self.read(request)
+
+    async def _read_epoch(self, request: Read) -> ReadResult:
+        return await self._ledger.read(lambda tx: self.logs.read(tx, request))
+
+    def _what_answers_depend_on(self) -> tuple[int, int]:
+        """What was written, and the hour, by which an epoch's state and age go (D-DIR-9)."""
+        return self._ledger.changes, int(self._clock()) // HOUR
+
     async def _mail(self, function: Callable[[DirectoryTables], T]) -> T:
         return await self._store.write(lambda db: function(DirectoryTables(db)))
 
@@ -258,7 +271,7 @@ class DeliveryService:
 
     async def read(self, request: Read) -> ReadResult:
         """See Source."""
-        return await self._ledger.read(lambda tx: self.logs.read(tx, request))
+        return await self._reads.read(request)
 
     async def read_box(self, request: ReadBox) -> ReadBoxResult:
         """See Source."""

@@ -487,6 +487,11 @@ class SQLiteLedger:
         """The database."""
         return self._store
 
+    @property
+    def changes(self) -> int:
+        """See Ledger."""
+        return self._store.changes
+
     async def write(
         self, function: Callable[[SQLiteTransaction], T], *, raises_first: bool = False
     ) -> T:

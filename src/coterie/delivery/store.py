@@ -48,6 +48,7 @@ class _Write(Generic[T]):
     function: Callable[[Connection], T]
     future: asyncio.Future[T]
     raises_first: bool
+    only_reads: bool
 
 
 def connect(path: str, *, vfs: str | None = None) -> Connection:
@@ -135,6 +136,15 @@ class Store:
         self._committer = ThreadPoolExecutor(1, thread_name_prefix=f"{schema.name}-commit")
         self._readers = ThreadPoolExecutor(reader_threads, thread_name_prefix=f"{schema.name}-read")
         self._opened: list[Connection] = []
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """How often something may have been changed: a read that has begun since it last grew sees all of it.
+
+        It grows after what was written is durable and before anybody is told of it.
+        """
+        return self._changes
 
     @property
     def depth(self) -> int:
@@ -149,12 +159,17 @@ class Store:
         `raises_first` promises that the function raises before it writes or not at all, and saves it a savepoint.
         Raises `StorageError` if too many wait.
         """
+        return self._enqueue(function, raises_first=raises_first, only_reads=False)
+
+    def _enqueue(
+        self, function: Callable[[Connection], T], *, raises_first: bool, only_reads: bool
+    ) -> asyncio.Future[T]:
         if self._closing:
             raise StorageError("the database is being closed")
         if len(self._waiting) >= self._queue_limit:
             raise StorageError(f"{len(self._waiting)} writes wait for the disk; come back later")
         loop = asyncio.get_running_loop()
-        write: _Write[T] = _Write(function, loop.create_future(), raises_first)
+        write: _Write[T] = _Write(function, loop.create_future(), raises_first, only_reads)
         self._waiting.append(write)
         if not self._busy:
             self._busy = True
@@ -165,7 +180,7 @@ class Store:
     async def read(self, function: Callable[[Connection], T]) -> T:
         """Runs a read on a connection of its own."""
         if self._alone:
-            return await self.write(function)
+            return await self._enqueue(function, raises_first=False, only_reads=True)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._run_read, function)
 
@@ -250,6 +265,8 @@ class Store:
                 self._db.execute("ROLLBACK")
             lost = StorageError(f"the database cannot be written: {failure}")
             outcomes = [(None, lost)] * len(batch)
+        if not all(write.only_reads for write in batch):
+            self._changes += 1
         for write, (result, raised) in zip(batch, outcomes, strict=True):
             if write.future.cancelled():
                 continue
