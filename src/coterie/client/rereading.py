@@ -13,12 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from coterie.client.line import verify_receipt
 from coterie.client.outcomes import Evidence
-from coterie.client.place import DROPPED
 from coterie.client.returning import Returning
 from coterie.client.trail import Passed
 from coterie.errors import ServiceError, VerificationError
 from coterie.transport import api
-from coterie.transport.refusal import Refused
 
 AT_A_TIME = 8
 """How many older epochs are read again about once a day."""
@@ -54,10 +52,6 @@ class Rereading(Returning):
             result = await service.read(
                 api.Read(binding.log_id, last.epoch, passed.read_token, last.number, 1)
             )
-        except Refused as refused:
-            if refused.code not in DROPPED:
-                raise
-            return
         finally:
             await service.close()
         self._tools.count("epochs read again")

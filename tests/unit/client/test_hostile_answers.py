@@ -22,6 +22,7 @@ from coterie.client.reading import MAX_ENTRY
 from coterie.errors import DecodeError, ServiceError
 from coterie.mls.tls import Struct
 from coterie.transport import api
+from coterie.transport.refusal import Refused
 from tests.client_world import World, texts, world
 
 SEEDS = int(os.environ.get("FUZZ_EXAMPLES", "12"))
@@ -235,6 +236,44 @@ def test_an_entry_that_is_said_to_be_huge_is_not_fetched(tmp_path: Path) -> None
             assert texts(bob) == ["one"]
 
     sizes = [0]
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(api.ErrorCode.GONE, "stuck"), (api.ErrorCode.BAD_TOKEN, "active")]
+)
+def test_only_what_was_dropped_leaves_a_reader_behind(
+    tmp_path: Path, code: api.ErrorCode, status: str
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            _, bob = await _two(w)
+
+            def refuse(_request: api.Read, _result: api.ReadResult) -> api.ReadResult:
+                raise Refused(code, "no", rule="D-REC-8")
+
+            w.weather.tamper["logs/read"] = refuse
+            with suppress(Refused):
+                await bob.sync()
+            assert bob.groups()[0].status == status
+
+    asyncio.run(story())
+
+
+def test_the_signature_of_an_epochs_first_receipt_is_stored_when_it_is_seen(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            await alice.groups()[0].renew_keys()
+            await bob.sync()
+            conversation = bob._conversations[bob.groups()[0].id]
+            seen = conversation.line.state
+            assert not conversation.line.unconfirmed
+            conversation._line = None  # As after a restart.
+            assert conversation.line.state == seen
+
     asyncio.run(story())
 
 

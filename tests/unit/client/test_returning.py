@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from coterie.client import Client
-from coterie.client.box import check_request, signed_request
+from coterie.client.box import (
+    check_request,
+    request_to_return,
+    return_request,
+    signed_request,
+)
 from coterie.client.identity import Package, read_key_package
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
-from coterie.errors import ServiceError, VerificationError
+from coterie.errors import ServiceError, StateError, VerificationError
 from coterie.mls.framing import MLSMessage
 from coterie.transport import api
+from coterie.transport.client import DeliveryClient
 from coterie.transport.refusal import Refused
 from tests.client_world import REALM, World, world
 
@@ -52,6 +60,74 @@ def test_a_request_is_signed_by_who_made_its_key_package_and_for_one_log(tmp_pat
                 with pytest.raises(VerificationError) as failed:
                     check_request(bad, package, log_id)
                 assert failed.value.rule == "D-BOX-10"
+
+    asyncio.run(story())
+
+
+def test_a_request_longer_than_any_size_of_a_box_is_not_made(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, _ = await _two(w)
+            package = alice.identity.new_package(w.now)
+            line = alice._conversations[alice.groups()[0].id].line
+            tbs = _request(package, b"l" * 32)
+            return_request(line, signed_request(package, tbs.replace(note=bytes(10_000))))
+            with pytest.raises(StateError, match="does not fit a box"):
+                return_request(line, signed_request(package, tbs.replace(note=bytes(17_000))))
+
+    asyncio.run(story())
+
+
+def test_a_request_to_come_back_is_its_own_clients_and_of_now(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            group = alice.groups()[0].id
+            line = bob._conversations[group].line
+            node = line.group.member(line.group.own_leaf).node
+            fresh, old = (bob.identity.new_package(now) for now in (w.now, w.now - 400 * DAY))
+            others = alice.identity.new_package(w.now)
+            stolen = replace(
+                fresh, bundle=replace(fresh.bundle, signature_key=alice.identity.signature_key)
+            )
+
+            def taken(package: Package, log_id: bytes) -> bool:
+                request = request_to_return(
+                    log_id, package, bytes(32), line.group.own_leaf, node, now=w.now
+                )
+                with alice.vault.step() as step:
+                    return alice._conversations[group].take_request(step, request)
+
+            log_id = line.binding.log_id
+            assert not taken(old, log_id)
+            assert not taken(stolen, log_id)
+            assert not taken(others, log_id)
+            assert not taken(fresh, b"m" * 32)
+            assert taken(fresh, log_id)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("code", "asked"), [(api.ErrorCode.GONE, True), (api.ErrorCode.BAD_TOKEN, False)]
+)
+def test_members_are_asked_where_the_box_is_gone_and_not_where_it_refuses(
+    tmp_path: Path, code: api.ErrorCode, asked: bool
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            _, bob = await _two(w)
+            conversation = bob._conversations[bob.groups()[0].id]
+            with bob.vault.step() as step:
+                step.set_status(conversation.id, "stuck", "for a test")
+            refused = Refused(code, "no", rule="D-BOX-1")
+            w.weather_of["bob"].paths.clear()
+            with (
+                mock.patch.object(DeliveryClient, "post_request", side_effect=refused),
+                suppress(Refused),
+            ):
+                await bob.sync()
+            assert ("directory/claim" in w.weather_of["bob"].paths) == asked
 
     asyncio.run(story())
 

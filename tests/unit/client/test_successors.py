@@ -20,8 +20,14 @@ from coterie.client.identity import Identity, read_key_package, seal_envelope
 from coterie.client.line import Line
 from coterie.client.moving import TAKE_OVER, TOO_LONG
 from coterie.client.moving import Moving as MovingConversation
-from coterie.client.successor import announce, announced, create_log, make_successor
-from coterie.errors import RuleViolation, ServiceError, StateError
+from coterie.client.successor import (
+    announce,
+    announced,
+    confirmation_tag,
+    create_log,
+    make_successor,
+)
+from coterie.errors import DecodeError, RuleViolation, ServiceError, StateError
 from coterie.mls.credential import AcceptAnything
 from coterie.mls.crypto import suite_of
 from coterie.mls.extension import Extension
@@ -392,6 +398,18 @@ def test_a_successor_that_was_not_announced_does_not_count(
         await w.settle()
         assert same(alice, bob)
         assert suite(bob) == 3
+
+    run(tmp_path, story)
+
+
+def test_what_follows_is_known_of_a_group_that_ended_only(tmp_path: Path) -> None:
+    async def story(w: World) -> None:
+        (alice,) = await group_of(w, "alice")
+        with pytest.raises(StateError, match="not reinitialised"):
+            announced(line(alice).group)
+        package = alice.identity.new_package(w.now).bundle.key_package
+        with pytest.raises(DecodeError, match="without a GroupInfo"):
+            confirmation_tag(MLSMessage.of(package))
 
     run(tmp_path, story)
 
