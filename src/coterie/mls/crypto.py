@@ -238,7 +238,6 @@ def _secret_labels(labels: tuple[str, ...], length: int) -> tuple[bytes, ...]:
     return tuple(_secret_label(label, length) for label in labels)
 
 
-@lru_cache
 def _child_labels(length: int) -> tuple[bytes, bytes]:
     """KDFLabels "tree" with "left" and "right" as contexts, and the number of HKDF-Expand's only block."""
     label = _kdf_label("tree", length)
@@ -263,6 +262,7 @@ class Suite:
 
     __slots__ = (
         "_aead_labels",
+        "_child_labels",
         "_cipher",
         "_expand",
         "_generation_labels",
@@ -306,6 +306,7 @@ class Suite:
         lengths = {"key": self.key_length, "nonce": self.nonce_length, "secret": self.hash_length}
         labels = tuple(_kdf_label(label, length) for label, length in lengths.items())
         self._aead_labels = labels[:2]
+        self._child_labels = _child_labels(self.hash_length)
         self._generation_labels = tuple(label + b"\x04" for label in labels)
 
     def __repr__(self) -> str:
@@ -361,7 +362,7 @@ class Suite:
 
     def derive_children(self, secret: bytes) -> tuple[Secret, Secret]:
         """The secrets of the left and the right child of a node of the secret tree (§9)."""
-        left, right = self._hmac_pair(secret, *_child_labels(self.hash_length))
+        left, right = self._hmac_pair(secret, *self._child_labels)
         return Secret(left), Secret(right)
 
     def derive_secrets(self, secret: bytes, labels: tuple[str, ...]) -> list[Secret]:

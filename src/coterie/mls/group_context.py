@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from coterie.mls.extension import (
@@ -33,13 +34,16 @@ class GroupContext(Struct):
 
     def required_capabilities(self) -> RequiredCapabilities | None:
         """What the group requires of its members (§11.1)."""
-        return find_extension(
-            self.extensions, ExtensionType.REQUIRED_CAPABILITIES, RequiredCapabilities
-        )
+        return required_capabilities(self.extensions)
 
     def external_senders(self) -> ExternalSenders | None:
         """Who may send proposals from outside (§12.1.8.1)."""
         return find_extension(self.extensions, ExtensionType.EXTERNAL_SENDERS, ExternalSenders)
+
+
+def required_capabilities(extensions: Sequence[Extension]) -> RequiredCapabilities | None:
+    """What a group with these extensions requires of its members (§11.1)."""
+    return find_extension(extensions, ExtensionType.REQUIRED_CAPABILITIES, RequiredCapabilities)
 
 
 class PreSharedKeyID(Struct):

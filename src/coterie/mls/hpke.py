@@ -32,6 +32,7 @@ RandomSource: TypeAlias = Callable[[int], bytes]
 """Given a length, returns that many random bytes: `os.urandom`, unless a history is replayed."""
 
 HMAC: TypeAlias = Callable[[bytes, bytes], bytes]
+Extract: TypeAlias = Callable[[bytes], bytes]
 HMACPair: TypeAlias = Callable[[bytes, bytes, bytes], tuple[bytes, bytes]]
 K = TypeVar("K")
 T = TypeVar("T")
@@ -59,6 +60,22 @@ def _hmac_with(hash_function: Callable[[bytes], Any], block_length: int) -> HMAC
         return outer
 
     return hmac
+
+
+def _extract_with(hash_function: Callable[[bytes], Any], block_length: int) -> Extract:
+    """Make HMAC under the empty key, which is HKDF-Extract without a salt: the hashed pads are always the same."""
+    pad = bytes(block_length)
+    inner = hash_function(pad.translate(_IPAD)).copy
+    outer = hash_function(pad.translate(_OPAD)).copy
+
+    def extract(message: bytes) -> bytes:
+        first, second = inner(), outer()
+        first.update(message)
+        second.update(first.digest())
+        digest: bytes = second.digest()
+        return digest
+
+    return extract
 
 
 def _hmacs_with(
@@ -114,6 +131,8 @@ class KDF:
     hmac: HMAC
     hmacs: Callable[[bytes, Sequence[bytes]], list[bytes]]
     hmac_pair: HMACPair
+    extract: Extract
+    """HKDF-Extract without a salt (RFC 5869, section 2.2)."""
 
     def expand(self, prk: bytes, info: bytes, length: int) -> bytes:
         """Derive `length` bytes from `prk`, at most 255 hash lengths (RFC 5869, section 2.3)."""
@@ -140,6 +159,7 @@ def _kdf(kdf_id: int, hash_function: Callable[[bytes], Any]) -> KDF:
         _hmac_with(hash_function, block_length),
         _hmacs_with(hash_function, block_length),
         _hmac_pair_with(hash_function, block_length),
+        _extract_with(hash_function, block_length),
     )
 
 
@@ -327,7 +347,7 @@ class KEM:
     def derive_key_pair(self, ikm: bytes) -> HPKEPrivateKey:
         """Derive a key pair from input keying material (section 7.1.3), which should have Nsk bytes of entropy."""
         curve = self.curve
-        dkp_prk = self.kdf.hmac(b"", self._dkp_label + ikm)
+        dkp_prk = self.kdf.extract(self._dkp_label + ikm)
         for label in self._sk_labels:
             private = self.kdf.expand(dkp_prk, label, curve.private_length)
             if curve.mask != 0xFF:
@@ -370,8 +390,9 @@ class KEM:
 
     def _shared_secret(self, dh: bytes, kem_context: bytes) -> bytes:
         """ExtractAndExpand of section 4.1; the shared secret is always as long as the hash."""
-        hmac = self.kdf.hmac
-        return hmac(hmac(b"", self._eae_label + dh), self._secret_label + kem_context + b"\x01")
+        kdf = self.kdf
+        eae_prk = kdf.extract(self._eae_label + dh)
+        return kdf.hmac(eae_prk, self._secret_label + kem_context + b"\x01")
 
 
 class HPKEPrivateKey(Confidential):
@@ -455,7 +476,7 @@ class HPKE:
         self._hmac_pair = kdf.hmac_pair
         ids = (kem.kem_id, kdf.kdf_id, aead.aead_id)
         prefix = _VERSION + b"HPKE" + b"".join(number.to_bytes(2) for number in ids)
-        self._mode_and_psk_id_hash = b"\0" + kdf.hmac(b"", prefix + b"psk_id_hash")
+        self._mode_and_psk_id_hash = b"\0" + kdf.extract(prefix + b"psk_id_hash")
         self._info_label = prefix + b"info_hash"
         self._secret_label = prefix + b"secret"
         self._key_label = aead.key_length.to_bytes(2) + prefix + b"key"
@@ -535,7 +556,7 @@ class HPKE:
 
     def _context(self, info: bytes) -> bytes:
         """Compute key_schedule_context, which depends on `info` alone."""
-        return self._mode_and_psk_id_hash + self._hmac(b"", self._info_label + info)
+        return self._mode_and_psk_id_hash + self.kdf.extract(self._info_label + info)
 
     def _key_and_nonce(self, shared_secret: bytes, context: bytes) -> tuple[bytes, bytes]:
         secret = self._hmac(shared_secret, self._secret_label)

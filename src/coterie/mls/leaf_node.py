@@ -93,17 +93,22 @@ class LeafNodeTBS(Struct):
 
     def sign(self, suite: Suite, key: SignaturePrivateKey) -> LeafNode:
         """The leaf with its signature."""
-        signature = suite.sign_with_label(key, "LeafNodeTBS", self.encode())
-        return LeafNode(
-            encryption_key=self.encryption_key,
-            signature_key=self.signature_key,
-            credential=self.credential,
-            capabilities=self.capabilities,
-            leaf_node_source=self.leaf_node_source,
-            lifetime=self.lifetime,
-            parent_hash=self.parent_hash,
-            extensions=self.extensions,
-            signature=signature,
+        signed = self.encode()
+        signature = suite.sign_with_label(key, "LeafNodeTBS", signed)
+        # The LeafNode begins with what was signed, less the place in a group.
+        bound = self.leaf_node_source != LeafNodeSource.KEY_PACKAGE
+        place = len(encode_opaque(self.group_id or b"")) + 4 if bound else 0
+        return LeafNode.assembled(
+            signed[: len(signed) - place] + encode_opaque(signature),
+            self.encryption_key,
+            self.signature_key,
+            self.credential,
+            self.capabilities,
+            self.leaf_node_source,
+            self.lifetime,
+            self.parent_hash,
+            self.extensions,
+            signature,
         )
 
 

@@ -8,8 +8,7 @@ be followed. The results that members and observers share are declared here.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -137,7 +136,7 @@ class PublicEpoch:
     context: GroupContext
     tree: RatchetTree
     interim_transcript_hash: bytes
-    index_changes: Counter[bytes]
+    index_changes: Mapping[bytes, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

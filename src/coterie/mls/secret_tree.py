@@ -37,6 +37,9 @@ class RatchetKind(IntEnum):
         return self.name.lower()
 
 
+_KINDS = tuple(RatchetKind)
+
+
 @dataclass(frozen=True, slots=True)
 class RatchetLimits:
     """Bounds of a receiver's ratchets."""
@@ -245,7 +248,8 @@ class SecretTree:
                 secret, sibling = right, left
             else:
                 secret, sibling = left, right
-            siblings[node_at(level, (leaf >> level ^ 1) << level)] = sibling
+            # The node at `level` that is not above the leaf, as `node_at` counts it.
+            siblings[NodeIndex(((leaf >> level ^ 1) << level + 1) + (1 << level) - 1)] = sibling
         handshake, application = suite.derive_secrets(secret, ("handshake", "application"))
         return Descent(origin, siblings, (handshake, application))
 
@@ -258,8 +262,8 @@ class SecretTree:
         self._changed.add(descent.origin)
         self._nodes.update(descent.siblings)
         self._changed.update(descent.siblings)
-        for kind in RatchetKind:
-            self._ratchets[(leaf, kind)] = (0, descent.ratchets[kind])
+        for kind, secret in zip(_KINDS, descent.ratchets, strict=True):
+            self._ratchets[(leaf, kind)] = (0, secret)
             self._changed.add((leaf, kind))
 
     def _forget(self, name: SkippedName) -> None:

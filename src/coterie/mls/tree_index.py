@@ -71,18 +71,26 @@ def capability_names(own: Capabilities) -> Iterable[bytes]:
 
 def changes_between(
     old: RatchetTree, new: RatchetTree, authenticator: Authenticator
-) -> Counter[bytes]:
+) -> dict[bytes, int]:
     """What must be added to the counters of `old` to have those of `new`; looks at what differs only."""
     changes: dict[bytes, int] = {}
     lost, gained = new.changes_since(old)
     gone = {(node.level, node.start): node.node for node in lost}
     for tree in gained:
         before, after = gone.pop((tree.level, tree.start), None), tree.node
-        if before is not after:
+        if before is after:
+            continue
+        if before is None or after is None or not tree.level:
             _count_change(changes, before, after, authenticator)
+            continue
+        # A parent that is merely renewed, as all nodes of a path are: only its key is another one.
+        name = _ENCRYPTION + before.encryption_key
+        changes[name] = changes.get(name, 0) - 1
+        name = _ENCRYPTION + after.encryption_key
+        changes[name] = changes.get(name, 0) + 1
     for before in gone.values():
         _count_change(changes, before, None, authenticator)
-    return Counter({name: count for name, count in changes.items() if count})
+    return {name: count for name, count in changes.items() if count}
 
 
 def _count_change(
@@ -104,14 +112,14 @@ def _count_change(
 
 
 def _is_renewed(before: LeafNode | ParentNode, after: LeafNode | ParentNode) -> bool:
-    """Whether only the key pair is another: so it is with all nodes of a path, in every Commit."""
-    if isinstance(before, LeafNode) and isinstance(after, LeafNode):
-        return (
-            before.signature_key == after.signature_key
-            and before.credential == after.credential
-            and before.capabilities == after.capabilities
-        )
-    return isinstance(before, ParentNode) and isinstance(after, ParentNode)
+    """Whether only the key pair of a leaf is another: so it is with the committer's, in every Commit."""
+    return (
+        isinstance(before, LeafNode)
+        and isinstance(after, LeafNode)
+        and before.signature_key == after.signature_key
+        and before.credential == after.credential
+        and before.capabilities == after.capabilities
+    )
 
 
 class Counters(Protocol):
@@ -119,6 +127,9 @@ class Counters(Protocol):
 
     def count(self, name: bytes) -> int:
         """How many nodes count under the name."""
+
+    def counts(self, names: Iterable[bytes]) -> list[int]:
+        """How many nodes count under each name."""
 
     def credential_types_in_use(self) -> frozenset[int]:
         """The types of all members' credentials."""
@@ -197,6 +208,17 @@ class TreeIndex:
             self._counts[name] = known
         return known
 
+    def counts(self, names: Iterable[bytes]) -> list[int]:
+        """How many nodes count under each name."""
+        if self._store is not None or not self._is_named():
+            return list(map(self.count, names))
+        known = self._counts
+        return [known.get(name, 0) for name in names]
+
+    def _is_named(self) -> bool:
+        """Whether everything that is in memory has its name in `_counts`."""
+        return not (self._clients or any(self._once.values()))
+
     def credential_types_in_use(self) -> frozenset[int]:
         """The types of all members' credentials."""
         return frozenset(t for t, count in self._types_in_use().items() if count)
@@ -217,16 +239,19 @@ class TreeIndex:
     def apply(self, changes: Mapping[bytes, int]) -> None:
         """Adopts the changes of a staged epoch."""
         in_use = self._types_in_use()
-        for name, change in changes.items():
-            value = self.count(name) + change
-            self._names_once(name[:1]).discard(name[1:])
-            self._changed.add(name)
+        counts, in_memory = self._counts, self._store is None
+        before = self.counts(changes)
+        if not self._is_named():
+            for name in changes:
+                self._names_once(name[:1]).discard(name[1:])
+        for (name, change), value in zip(changes.items(), before, strict=True):
             if name[:1] == _IN_USE:
                 in_use[int.from_bytes(name[1:])] += change
-            if value or self._store is not None:
-                self._counts[name] = value
+            if value + change or not in_memory:
+                counts[name] = value + change
             else:
-                self._counts.pop(name, None)
+                counts.pop(name, None)
+        self._changed.update(changes)
 
     def named(self) -> Mapping[bytes, int]:
         """All counters that are in memory, under their names."""
@@ -273,6 +298,12 @@ class IndexView:
     def count(self, name: bytes) -> int:
         """How many nodes count under the name."""
         return self.base.count(name) + self.changes.get(name, 0)
+
+    def counts(self, names: Iterable[bytes]) -> list[int]:
+        """How many nodes count under each name."""
+        names, changes = list(names), self.changes
+        before = self.base.counts(names)
+        return [count + changes.get(name, 0) for name, count in zip(names, before, strict=True)]
 
     def credential_types_in_use(self) -> frozenset[int]:
         """The types of all members' credentials."""

@@ -64,9 +64,9 @@ class PrivatePath:
         return PrivatePath(self.leaf, leaf_key or self.leaf_key, parents)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False, eq=False)
 class PathStep:
-    """One node of a path with its secret and the key pair derived from it."""
+    """One node of a path with its secret and the key pair derived from it; not frozen, as `PathNode` is not."""
 
     node: PathNode
     path_secret: Secret
@@ -139,7 +139,7 @@ def seal_path(
     return tuple(
         UpdatePathNode(
             step.key.public,
-            tuple(HPKECiphertext(*next(sealed)) for _ in keys),
+            tuple([HPKECiphertext(*next(sealed)) for _ in keys]),
         )
         for step, keys in zip(path.steps, recipients, strict=True)
     )

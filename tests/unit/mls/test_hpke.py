@@ -188,6 +188,7 @@ HASHES: dict[int, tuple[str, hashes.HashAlgorithm]] = {
 def test_hmac_is_the_standard_library_s(kdf_id: int, key: bytes, message: bytes) -> None:
     expected = hmac.digest(key, message, HASHES[kdf_id][0])
     assert KDFS[kdf_id].hmac(key, message) == expected
+    assert KDFS[kdf_id].extract(message) == hmac.digest(b"", message, HASHES[kdf_id][0])
     assert KDFS[kdf_id].hmacs(key, [b"before", message])[1] == expected
     assert KDFS[kdf_id].hmac_pair(key, b"before", message)[1] == expected
     assert KDFS[kdf_id].hmac_pair(key, message, b"after")[0] == expected

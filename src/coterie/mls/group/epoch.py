@@ -6,7 +6,7 @@ one: the next epoch, its encryption secret and what would change in the index of
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from coterie.mls.crypto import SignaturePrivateKey, Suite
@@ -94,7 +94,7 @@ class StagedEpoch:
 
     epoch: Epoch
     encryption_secret: Secret
-    index_changes: Counter[bytes]
+    index_changes: Mapping[bytes, int]
 
     def __repr__(self) -> str:
         return f"StagedEpoch({self.epoch!r})"

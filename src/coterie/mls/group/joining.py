@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -107,7 +106,7 @@ def create_first_epoch(
         interim_transcript_hash(suite, b"", tag),
         tag,
     )
-    return Entered(StagedEpoch(epoch, encryption_secret, Counter()), index)
+    return Entered(StagedEpoch(epoch, encryption_secret, {}), index)
 
 
 def enter_by_welcome(
@@ -147,7 +146,7 @@ def enter_by_welcome(
         interim_transcript_hash(suite, context.confirmed_transcript_hash, info.confirmation_tag),
         info.confirmation_tag,
     )
-    return Entered(StagedEpoch(epoch, encryption_secret, Counter()), index)
+    return Entered(StagedEpoch(epoch, encryption_secret, {}), index)
 
 
 def _path_keys(

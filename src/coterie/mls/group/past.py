@@ -90,8 +90,9 @@ class KeyRing:
         suite, before = old.suite, self._present
         lost, gained = new.tree.changes_since(old.tree)
         gone = tuple(node.tree_hash(suite) for node in lost)
-        for node in gained:
-            self._spare(node.tree_hash(suite))
+        if self._doomed:
+            for node in gained:
+                self._spare(node.tree_hash(suite))
         self._doomed.update(dict.fromkeys(gone, before.context.epoch))
         past = MessageEpoch(
             before.context, before.tree, before.sender_data_secret, before.secret_tree, now, gone

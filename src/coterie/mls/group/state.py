@@ -19,7 +19,6 @@ once; after loading a group of 50,000 only what is touched is read.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, TypeVar
 
 from coterie.errors import DecodeError, StorageError
@@ -202,7 +201,7 @@ class _Overlay:
 def load_staged(stored: StoredStaged, store: NodeStore) -> StagedEpoch:
     """The staged epoch that was stored."""
     epoch = load_epoch(stored.epoch, _Overlay(store, stored.nodes))
-    changes = Counter({change.name: change.change - _ZERO for change in stored.changes})
+    changes = {change.name: change.change - _ZERO for change in stored.changes}
     return StagedEpoch(epoch, stored.encryption_secret, changes)
 
 

@@ -144,7 +144,7 @@ class Subtree:
     @property
     def is_blank(self) -> bool:
         """Whether there is nothing in it: no member and no parent node."""
-        return self.members == 0 and self.resolution_size == 0
+        return self.resolution_size == 0
 
     @property
     def is_loaded(self) -> bool:

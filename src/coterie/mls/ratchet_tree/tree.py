@@ -26,7 +26,7 @@ from coterie.mls.ratchet_tree.subtree import (
     parent_level,
 )
 from coterie.mls.rules import Rule
-from coterie.mls.tls import decode_varint, encode_opaque
+from coterie.mls.tls import decode_varint, encode_opaque, encode_varint
 from coterie.mls.tree_math import LeafIndex, NodeIndex, tree_depth
 
 Nodes = tuple[Subtree, ...]
@@ -36,9 +36,12 @@ MAX_LEAVES = 1 << 24
 """The largest tree that is read: 16,777,216 leaves."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PathNode:
-    """A node of a filtered direct path (§4.1.2) with the child of it that is on the copath."""
+    """A node of a filtered direct path (§4.1.2) with the child of it that is on the copath; nobody changes it.
+
+    Not frozen, since each Commit makes one for each level: setting a field of a frozen dataclass is a call.
+    """
 
     index: NodeIndex
     level: int
@@ -178,6 +181,8 @@ class RatchetTree:
     def blank_positions(self, count: int) -> list[LeafIndex]:
         """Where the next `count` members go, in order."""
         found: list[LeafIndex] = []
+        if not count:
+            return found
         for leaf in self.root.blank_leaves():
             if len(found) == count:
                 return found
@@ -232,20 +237,24 @@ class RatchetTree:
         self, path: Sequence[PathNode], keys: Sequence[bytes]
     ) -> tuple[dict[NodeIndex, ParentNode], bytes]:
         """The parent nodes of an UpdatePath with these keys, and the parent hash of its leaf (§7.9)."""
-        nodes: dict[NodeIndex, ParentNode] = {}
-        parent_hash = b""
+        suite, nodes = self.suite, dict[NodeIndex, ParentNode]()
+        header = encode_varint(suite.hash_length)
+        parent_hash, encoded_hash = b"", b"\0"
         for place, key in zip(reversed(path), reversed(keys), strict=True):
-            fields = encode_opaque(key) + encode_opaque(parent_hash)
+            fields = encode_opaque(key) + encoded_hash
             nodes[place.index] = ParentNode.assembled(fields + b"\0", key, parent_hash, ())
-            parent_hash = self.suite.hash(
-                fields + encode_opaque(place.sibling.tree_hash(self.suite))
-            )
+            parent_hash = suite.hash(fields + header + place.sibling.tree_hash(suite))
+            encoded_hash = header + parent_hash
         return nodes, parent_hash
 
     # -- encryption
 
     def recipients(self, sibling: Subtree, new: Sequence[int]) -> Iterator[bytes]:
         """The public keys to which a path secret for the node above `sibling` is sealed, in order (§7.6)."""
+        if sibling.resolution_size == 1 and sibling.node is not None and not new:
+            # So it is all along a path in a warm tree.
+            yield sibling.node.encryption_key
+            return
         fresh = set(new)
         for tree in sibling.resolution():
             if tree.level or tree.start not in fresh:
@@ -396,7 +405,7 @@ def _compare(old: Subtree, new: Subtree) -> tuple[Nodes, Nodes]:
         a, b = stack.pop()
         if a is b or (a._hash is not None and a._hash == b._hash):
             continue
-        if a.is_blank or b.is_blank:
+        if not (a.resolution_size and b.resolution_size):
             gone += _difference(a, None)
             gained += _difference(b, None)
             continue

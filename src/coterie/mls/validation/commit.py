@@ -6,7 +6,6 @@ part of the next epoch, and it costs O(log n) where the list of proposals is sho
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from coterie.errors import RuleViolation
 from coterie.mls.credential import Authenticator, authenticate, check_successor
 from coterie.mls.crypto import Suite
 from coterie.mls.extension import Extension, ExternalSenders, find_extension
-from coterie.mls.group_context import GroupContext
+from coterie.mls.group_context import GroupContext, required_capabilities
 from coterie.mls.key_package import MAX_LIFETIME, Progress, validate_all
 from coterie.mls.leaf_node import (
     LeafNode,
@@ -75,7 +74,7 @@ class StagedPublic:
     proposals: ProposalList
     tree: RatchetTree
     extensions: tuple[Extension, ...]
-    changes: Counter[bytes]
+    changes: Mapping[bytes, int]
     new_leaves: tuple[LeafIndex, ...]
     """Sorted: the leaves that were added and get no path secret from the path."""
     touched: tuple[LeafNode, ...]
@@ -100,6 +99,9 @@ def stage_proposals(
         raise RuleViolation(msg, rule=Rule.GROUP_EPOCH)
     if policy.rules is not None:
         policy.rules.check_commit(state.context, state.tree, committer, proposals)
+    if not proposals.all:
+        # A Commit that only renews keys, as most are: what follows would find nothing to look at.
+        return StagedPublic(proposals, state.tree, state.context.extensions, {}, (), ())
     extensions = _new_extensions(state, proposals, policy, now)
     leaves: dict[int, LeafNode | None] = {}
     for leaf, (update, checked) in proposals.updates.items():
@@ -120,7 +122,7 @@ def stage_proposals(
     )
     added = [add.key_package.leaf_node for add, _ in proposals.adds]
     tree, positions = state.tree.with_leaves(leaves).with_added(added)
-    changes = Counter[bytes]()
+    changes: Mapping[bytes, int] = {}
     if tree is not state.tree:
         changes = changes_between(state.tree, tree, policy.authenticator)
     touched = (*added, *(update.leaf_node for update, _ in proposals.updates.values()))
@@ -275,7 +277,9 @@ def check_path_shape(
         msg = f"a path of {len(update.nodes)} nodes, the tree asks for {len(path)}"
         raise RuleViolation(msg, rule=Rule.PATH_LENGTH)
     for place, node in zip(path, update.nodes, strict=True):
-        expected = place.sibling.resolution_size - count_below(new_leaves, place.sibling)
+        expected = place.sibling.resolution_size
+        if new_leaves:
+            expected -= count_below(new_leaves, place.sibling)
         if len(node.encrypted_path_secret) != expected:
             msg = (
                 f"{len(node.encrypted_path_secret)} ciphertexts for {place.index!r}, "
@@ -289,18 +293,16 @@ def _check_path_keys(state: PublicState, staged: StagedPublic, keys: Sequence[by
     if len(set(keys)) != len(keys):
         msg = "an UpdatePath with the same key twice"
         raise RuleViolation(msg, rule=Rule.PATH_KEY_REUSED)
-    for key in keys:
-        state.suite.check_hpke_public_key(key)
-        if view.count(encryption_key_name(key)):
-            msg = "an UpdatePath with a key that the tree has already"
-            raise RuleViolation(msg, rule=Rule.PATH_KEY_REUSED)
+    state.suite.check_hpke_public_keys(keys)
+    if any(view.counts(map(encryption_key_name, keys))):
+        msg = "an UpdatePath with a key that the tree has already"
+        raise RuleViolation(msg, rule=Rule.PATH_KEY_REUSED)
 
 
 def check_next_tree(state: PublicState, staged: StagedPublic) -> None:
     """The rules that the finished tree must keep (§12.2, last one): every new leaf, the group's extensions."""
     view = IndexView(state.index, staged.changes)
-    context = state.context.replace(extensions=staged.extensions)
-    required = context.required_capabilities()
+    required = required_capabilities(staged.extensions)
     members = staged.tree.member_count
     for leaf in staged.touched:
         check_leaf_in_group(leaf, staged.extensions, required, view, members)

@@ -88,6 +88,10 @@ class ProposalList:
         return False
 
 
+_NONE = ProposalList((), None, {}, (), (), (), None, None, ())
+"""The list of a Commit that only renews keys."""
+
+
 def check_proposal_sender(
     proposal: Proposal, sender: Sender, custom: Mapping[int, CustomProposal]
 ) -> None:
@@ -103,6 +107,8 @@ def check_proposal_sender(
 def _sorted(proposals: Iterable[CommittedProposal]) -> ProposalList:
     """By kind; raises where there are two of what there may be one of."""
     entries = tuple(proposals)
+    if not entries:
+        return _NONE
     if len(entries) > MAX_PROPOSALS:
         msg = f"{len(entries)} proposals in a Commit, at most {MAX_PROPOSALS} are accepted"
         raise RuleViolation(msg, rule=Rule.PROPOSAL_COUNT)
