@@ -139,15 +139,15 @@ def test_unknown_services_settings_and_files_are_refused_in_one_line(here: Insta
     assert "unknown no_such" in here.fails("serve")
 
 
-def _certificate(directory: Path) -> None:
+def _certificate(directory: Path, *, days: int = 60) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
     now = datetime.now(UTC)
     names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
     certificate = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=100))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(names, critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -166,8 +166,58 @@ def test_tls_is_spoken_with_the_configured_certificate(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/v1/service", verify=trusted).status_code == 200
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             httpx.get(f"{url}/v1/service")
+    assert "TLS certificate" not in (tmp_path / "log").read_text()
     broken = Installation(tmp_path, CONFIG + tls.replace("tls.key", "nothing.key"))
-    assert "TLS certificate or key" in broken.fails("serve")
+    assert "tls.key: cannot read" in broken.fails("serve")
+    broken = Installation(tmp_path, CONFIG + tls.replace("tls.key", "tls.pem"))
+    assert f"{tmp_path}/tls.pem are no PEM files" in broken.fails("serve")
+
+
+@pytest.mark.parametrize(("days", "said"), [(3, "ends soon"), (-1, "has ended")])
+def test_a_certificate_that_clients_refuse_or_soon_will_is_told_at_the_start(
+    tmp_path: Path, days: int, said: str
+) -> None:
+    _certificate(tmp_path, days=days)
+    here = Installation(tmp_path, CONFIG + '[tls]\ncertificate = "tls.pem"\nkey = "tls.key"\n')
+    with here.serving():
+        pass
+    assert f"the TLS certificate {said}" in (tmp_path / "log").read_text()
+
+
+def test_a_data_directory_that_cannot_be_used_is_an_error(here: Installation) -> None:
+    (here.home / "file").touch()
+    for path in ("file", "file/below"):
+        said = here.fails("serve", "--data", str(here.home / path))
+        assert "cannot be used: " in said, said
+        assert "Traceback" not in said
+
+
+def test_a_receipt_key_that_was_cut_off_is_named(here: Installation) -> None:
+    with here.serving():
+        pass
+    (here.home / "data" / "delivery" / "receipt.key").write_bytes(b"short")
+    assert "receipt.key has 5 bytes, must have 32" in here.fails("serve")
+
+
+def test_a_trust_anchor_that_is_none_is_named(here: Installation) -> None:
+    anchor = here.home / "anchor"
+    trust = f'[trust]\nanchors = ["{anchor}"]\nauthentication_url = "http://127.0.0.1:1"\n'
+    alone = Installation(here.home, CONFIG + trust)
+    for content in (b"junk", b"-----BEGIN CERTIFICATE-----\n"):
+        anchor.write_bytes(content)
+        assert f"the trust anchor {anchor} is no root" in alone.fails("serve", "--only", "delivery")
+
+
+def test_a_passphrase_is_made_once_and_never_in_the_place_of_a_lost_one(
+    tmp_path: Path,
+) -> None:
+    here = Installation(tmp_path, CONFIG.partition("[root]")[0])
+    said = here.run("user", "add", "alice").stderr
+    made = next((tmp_path / ".config").rglob("root-passphrase-*"))
+    assert str(made) in said.replace("\n", "")
+    made.unlink()
+    assert "put it back" in here.fails("user", "add", "bob")
+    assert not made.exists()
 
 
 def test_no_log_line_names_a_user_or_an_address_even_when_everything_is_logged(
@@ -229,10 +279,11 @@ def test_a_backup_made_while_serving_is_restored_and_served(
         here.ok("backup", str(copy))
         before = httpx.get(f"{url}/authentication/v1/realm").content
     assert not (copy / "passphrase").exists()
-    assert all(not p.stat().st_mode & 0o077 for p in copy.rglob("*"))
+    assert all(not p.stat().st_mode & 0o077 for p in (copy, *copy.rglob("*")))
     assert "not empty" in here.fails("restore", str(copy))
     shutil.rmtree(here.home / "data")
     here.ok("restore", str(copy))
+    assert not (here.home / "data").stat().st_mode & 0o077
     assert "taken" in here.fails("user", "add", "alice")
     with here.serving() as (url, _):
         assert httpx.get(f"{url}/authentication/v1/realm").content == before

@@ -35,6 +35,7 @@ def back_up(data: Path, target: Path) -> list[str]:
         msg = f"there is nothing to copy in {data}"
         raise StateError(msg)
     try:
+        target.mkdir(mode=0o700, parents=True)
         for name in names:
             _copy(data / name, target / name)
     except (OSError, sqlite3.Error) as error:
@@ -57,6 +58,7 @@ def put_back(source: Path, data: Path) -> list[str]:
         raise StateError(msg)
     files = _checked(source)
     try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in files:
             _copy(source / name, data / name)
     except (OSError, sqlite3.Error) as error:

@@ -7,7 +7,9 @@ value of the wrong type, is an error that says which. Relative paths start at th
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
+import sys
 import tomllib
 import types
 from collections.abc import Mapping
@@ -23,6 +25,17 @@ from coterie.identity.names import check_realm
 
 SERVICES: Final = ("authentication", "delivery")
 _APP: Final = "coterie"
+
+_UNLIMITED: Final = {"interval", "requests_interval", "enrolments_interval"}
+"""Intervals of rates: 0 means no limit."""
+_MAY_BE_ZERO: Final = _UNLIMITED | {
+    "renewal_grace",
+    "key_overlap",
+    "inline_limit",
+    "low_water",
+    "prefix_ipv4",
+    "prefix_ipv6",
+}
 
 T = TypeVar("T")
 
@@ -101,12 +114,23 @@ class Config:
         if unknown or not self.services:
             msg = f"services = {list(self.services)}: must be one or both of {list(SERVICES)}"
             raise StateError(msg)
+        self.authentication.check()
+        for proxy in self.trusted_proxies:
+            _check_network(proxy)
         if self.tls is None and not self.allow_plaintext and not is_loopback(host):
             msg = (
                 f"refusing to listen on {host} without TLS: give tls.certificate and tls.key, or, if a proxy on this "
                 "machine or a private network speaks TLS for it, allow_plaintext = true"
             )
             raise StateError(msg)
+
+
+def _check_network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        msg = f"trusted_proxies: {text!r} is no IP address or network: {error}"
+        raise StateError(msg) from error
 
 
 def is_loopback(host: str) -> bool:
@@ -166,7 +190,19 @@ def from_table(kind: type[T], table: Mapping[str, Any], *, where: str, base: Pat
     values = {
         name: _value(hints[name], value, f"{where}: {name}", base) for name, value in table.items()
     }
+    for name, value in values.items():
+        _check_number(name, value, where)
     return kind(**values)
+
+
+def _check_number(name: str, value: object, where: str) -> None:
+    """Refuses a number that no size, time, count or rate can be."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    least = 0 if name in _MAY_BE_ZERO else 1 if isinstance(value, int) else sys.float_info.min
+    if not (math.isfinite(value) and value >= least):
+        msg = f"{where}: {name}: {value} should be {'0 or more' if not least else 'more than 0'}"
+        raise DecodeError(msg)
 
 
 def _value(hint: Any, value: Any, where: str, base: Path) -> Any:  # noqa: ANN401 - whatever TOML and hints hold

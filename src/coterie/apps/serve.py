@@ -29,9 +29,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from coterie.apps.config import Config, from_table
+from coterie.apps.config import Config, Tls, from_table
 from coterie.authentication.app import create_app
 from coterie.authentication.keystore import (
+    ROOT_KEY_FILE,
     load_authority,
     load_code_key,
     read_passphrase,
@@ -40,17 +41,19 @@ from coterie.authentication.keystore import (
 )
 from coterie.authentication.ledger import Ledger
 from coterie.authentication.service import AuthenticationService
-from coterie.errors import CoterieError, StateError
+from coterie.errors import CoterieError, StateError, StorageError
 from coterie.identity.issuer import X509Issuer
 from coterie.identity.revocation import RevocationLists
 from coterie.identity.x509 import Anchor
 from coterie.mls.credential import Credential
+from coterie.mls.secret import Secret
 from coterie.transport.authentication import AuthenticationClient
 
 if TYPE_CHECKING:
     from coterie.delivery.service import DeliveryService
 
 AUTHENTICATION_PATH: Final = "/authentication"
+_CERTIFICATE_ENDS_SOON: Final = 14 * 86400
 REVOCATION_INTERVAL: Final = 600
 """Seconds between two fetches of the revocation list by a Delivery Service that runs apart."""
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -103,15 +106,7 @@ def authentication_directory(config: Config) -> Path:
 def open_authentication(config: Config) -> AuthenticationService:
     """The Authentication Service over its directory, which is set up if it is not there."""
     directory = authentication_directory(config)
-    passphrase = None
-    if config.root.key_file is None:
-        path = config.passphrase_file
-        if not path.exists() and config.root.passphrase_file is None:
-            write_private(path, secrets.token_urlsafe(32).encode() + b"\n")
-            _log.warning(
-                "made a passphrase for the root key; keep a copy of it apart from backups of the data"
-            )
-        passphrase = read_passphrase(path)
+    passphrase = _passphrase(config, directory) if config.root.key_file is None else None
     authority = load_authority(
         directory, config.realm, now=now(), passphrase=passphrase, key_file=config.root.key_file
     )
@@ -122,6 +117,26 @@ def open_authentication(config: Config) -> AuthenticationService:
         clock=now,
         settings=config.authentication,
     )
+
+
+def _passphrase(config: Config, directory: Path) -> Secret:
+    """What opens the root key; made on the first start, unless the operator names a file."""
+    path = config.passphrase_file
+    if path.exists() or config.root.passphrase_file is not None:
+        return read_passphrase(path)
+    if (directory / ROOT_KEY_FILE).exists():
+        # A new one would open nothing, and would stand where the right one belongs.
+        msg = (
+            f"there is no {path}, and {directory / ROOT_KEY_FILE} opens with its passphrase only: put it back, name "
+            "the file in root.passphrase_file, or run this as the user and with the environment of the first start"
+        )
+        raise StorageError(msg)
+    write_private(path, secrets.token_urlsafe(32).encode() + b"\n")
+    _log.warning(
+        "made a passphrase for the root key, in %s; keep a copy of it apart from backups of the data",
+        path,
+    )
+    return read_passphrase(path)
 
 
 class _Trust:
@@ -160,9 +175,14 @@ def _read_anchor(path: Path) -> bytes:
     except OSError as error:
         msg = f"cannot read the trust anchor {path}: {error.strerror}"
         raise StateError(msg) from error
-    if not content.startswith(b"-----"):
-        return content
-    return x509.load_pem_x509_certificate(content).public_bytes(Encoding.DER)
+    try:
+        if content.startswith(b"-----"):
+            content = x509.load_pem_x509_certificate(content).public_bytes(Encoding.DER)
+        Anchor(content)
+    except (ValueError, CoterieError) as error:
+        msg = f"the trust anchor {path} is no root certificate of a realm, as root.der is: {error}"
+        raise StateError(msg) from error
+    return content
 
 
 def _trust(config: Config, local: AuthenticationService | None) -> _Trust:
@@ -182,7 +202,11 @@ def _receipt_key(directory: Path) -> bytes:
     path = directory / "receipt.key"
     if not path.exists():
         write_private(path, secrets.token_bytes(32))
-    return read_private(path)
+    key = read_private(path)
+    if len(key) != 32:
+        msg = f"{path} has {len(key)} bytes, must have 32; restore it from a backup"
+        raise StorageError(msg)
+    return key
 
 
 def open_delivery(config: Config, trust: _Trust) -> DeliveryService:
@@ -195,13 +219,17 @@ def open_delivery(config: Config, trust: _Trust) -> DeliveryService:
     directory = config.data / "delivery"
     key = Ed25519PrivateKey.from_private_bytes(_receipt_key(directory))
     settings = from_table(Settings, config.delivery, where="delivery", base=directory)
+    settings.check()
     return DeliveryService(key, trust.identify, places=Places.within(directory), settings=settings)
 
 
 @contextlib.contextmanager
 def sole_user(config: Config) -> Iterator[None]:
     """Holds the data directory; raises `StateError` if another process serves from it."""
-    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_usable(config.data, error) from error
     with contextlib.ExitStack() as held:
         for service in config.services:
             held.enter_context(_lock(config.data / f".{service}.lock"))
@@ -210,7 +238,10 @@ def sole_user(config: Config) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise _not_usable(path.parent, error) from error
     try:
         _lock_descriptor(descriptor)
         yield
@@ -219,6 +250,13 @@ def _lock(path: Path) -> Iterator[None]:
         raise StateError(msg) from error
     finally:
         os.close(descriptor)
+
+
+def _not_usable(data: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"the data directory {data} cannot be used: {error.strerror}; it must be this user's to write "
+        "(data in the configuration, or --data)"
+    )
 
 
 if sys.platform == "win32":
@@ -373,13 +411,34 @@ def run(config: Config) -> None:
     use_small_tls_buffers()
     os.umask(0o077)
     with sole_user(config), _listening(config) as listening:
+        if config.tls is not None:
+            _look_at_certificate(config.tls)
         options = uvicorn.Config(ServicesApp(config), **uvicorn_options(config))
         try:
             options.load()
         except OSError as error:
-            msg = f"TLS certificate or key cannot be used: {error}"
+            files = "" if config.tls is None else f"{config.tls.certificate} and {config.tls.key} "
+            msg = f"TLS: {files}are no PEM files of a certificate and its key: {error}"
             raise StateError(msg) from error
         _Server(options).run(sockets=[listening])
+
+
+def _look_at_certificate(tls: Tls) -> None:
+    """Names a file that cannot be read; says of a certificate that nobody accepts it, or soon nobody will."""
+    for name, path in (("certificate", tls.certificate), ("key", tls.key)):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            msg = f"tls.{name}: cannot read {path}: {error.strerror}"
+            raise StateError(msg) from error
+        if name == "key":
+            continue
+        with contextlib.suppress(ValueError):  # uvicorn says of those what is wrong
+            until = x509.load_pem_x509_certificate(content).not_valid_after_utc
+            left = until.timestamp() - now()
+            if left < _CERTIFICATE_ENDS_SOON:
+                what = "ends soon" if left > 0 else "has ended; clients refuse it"
+                _log.warning("the TLS certificate %s", what, extra={"until": until.isoformat()})
 
 
 @contextlib.contextmanager

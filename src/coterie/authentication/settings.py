@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from coterie.errors import StateError
+
 MINUTE: Final = 60
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
@@ -40,3 +42,12 @@ class Settings:
     """Attempts to enrol of one network prefix at once ..."""
     enrolments_interval: float = 30.0
     """... and then one in so many seconds."""
+
+    def check(self) -> None:
+        """Raises `StateError` for values that contradict each other."""
+        if self.list_interval >= self.list_lifetime:
+            msg = (
+                f"authentication: list_interval ({self.list_interval}) must be less than list_lifetime "
+                f"({self.list_lifetime}), or there is no list in force before the next one is made"
+            )
+            raise StateError(msg)

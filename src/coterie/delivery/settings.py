@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from coterie.errors import StateError
+
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 HOUR: Final = 3600
@@ -110,7 +112,8 @@ class Settings:
     prefix_ipv6: int = 56
     """Bits of an IPv6 address that make a requester."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses whose X-Forwarded-For is believed."""
+    """Addresses whose X-Forwarded-For is believed, for applications that serve this one themselves: `coterie serve` has
+    believed its own `trusted_proxies` before."""
     queue_limit: int = 10_000
     """Writes that may wait for the disk before new ones are told to come later."""
     batch_limit: int = 512
@@ -119,3 +122,15 @@ class Settings:
     """Threads that read databases."""
     rates: Rates = field(default_factory=Rates)
     """Rates of requesters and targets."""
+
+    def check(self) -> None:
+        """Raises `StateError` for values that contradict each other, or are no lengths of prefixes."""
+        if self.min_retention > self.max_retention:
+            msg = (
+                f"delivery: min_retention ({self.min_retention}) must not be more than max_retention "
+                f"({self.max_retention})"
+            )
+            raise StateError(msg)
+        if self.prefix_ipv4 > 32 or self.prefix_ipv6 > 128:
+            msg = "delivery: prefix_ipv4 has up to 32 bits, prefix_ipv6 up to 128"
+            raise StateError(msg)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from coterie.apps.config import (
     load,
 )
 from coterie.authentication.settings import Settings
+from coterie.delivery.settings import Rates
 from coterie.delivery.settings import Settings as DeliverySettings
 from coterie.errors import CoterieError, DecodeError, StateError
 
@@ -76,6 +79,9 @@ def test_the_commented_file_has_every_key_of_the_configuration() -> None:
         ("[tls]\ncertificate = 'x'", "key must be given"),
         ("delivery = 3", "should be a table"),
         ("realm = ", "is not TOML"),
+        ("[authentication]\ncertificate_lifetime = 0", "certificate_lifetime: 0 should be more"),
+        ("[authentication]\nkey_overlap = -1", "key_overlap: -1 should be 0 or more"),
+        ("[authentication]\nrequests_interval = inf", "requests_interval: inf should be 0 or more"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, complaint: str) -> None:
@@ -122,11 +128,38 @@ def test_what_only_looks_like_loopback_is_not(host: str) -> None:
         Config(services=()),
         Config(services=("push",)),
         Config(realm="Example"),
+        Config(trusted_proxies=("proxy",)),
+        Config(trusted_proxies=("*",)),
+        Config(authentication=Settings(list_lifetime=3600, list_interval=3600)),
     ],
 )
 def test_a_configuration_that_cannot_be_served_is_refused(config: Config) -> None:
     with pytest.raises(CoterieError):
         config.check()
+
+
+def test_what_may_be_left_unlimited_or_out_may_be_zero(tmp_path: Path) -> None:
+    load(written(tmp_path, "[authentication]\nrequests_interval = 0\nrenewal_grace = 0")).check()
+    Config(trusted_proxies=("10.0.0.1", "10.0.0.0/8", "fd00::/8")).check()
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"max_entry": -1}, "max_entry: -1 should be more than 0"),
+        ({"sweep_interval": 0.0}, "sweep_interval: 0.0 should be more than 0"),
+        ({"rates": {"bundles": {"burst": 0, "interval": 1.0}}}, "bundles: burst: 0"),
+        ({"min_retention": 90_000, "max_retention": 80_000}, "must not be more than max_retention"),
+        ({"prefix_ipv4": 33}, "up to 32 bits"),
+        ({"prefix_ipv6": 129}, "up to 32 bits"),
+    ],
+)
+def test_settings_of_the_delivery_service_that_make_no_sense_are_refused(
+    table: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(CoterieError, match=complaint):
+        from_table(DeliverySettings, table, where="delivery", base=Path()).check()
+    from_table(DeliverySettings, {"prefix_ipv4": 0}, where="", base=Path()).check()
 
 
 def test_the_environment_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -143,3 +176,16 @@ def test_systemds_credential_is_the_passphrase_if_none_is_configured(
     assert Config().passphrase_file == tmp_path / "root-passphrase"
     mine = load(written(tmp_path, "[root]\npassphrase_file = 'mine'"))
     assert mine.passphrase_file == tmp_path / "mine"
+
+
+def test_every_setting_stands_in_the_page_for_operators_with_its_default() -> None:
+    page = (EXAMPLE.parents[1] / "docs" / "self-hosting.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("| `")]
+    told = {name: default for names, default in rows for name in re.findall(r"`(\w+)`", names)}
+    # That one is for applications that serve the Delivery Service themselves.
+    left_out = {"rates", "trusted_proxies"}
+    for kind in (Settings, DeliverySettings, Rates):
+        assert {f.name for f in fields(kind)} - left_out <= set(told), kind
+    for f in fields(Rates):
+        rate = getattr(Rates(), f.name)
+        assert told[f.name].strip() == f"{rate.burst}, {rate.interval}", f.name
