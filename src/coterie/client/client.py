@@ -12,6 +12,7 @@ async with Client.open("profile", key, server="http://127.0.0.1:8080") as client
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
 import time
@@ -48,7 +49,7 @@ from coterie.errors import (
     VerificationError,
 )
 from coterie.mls.crypto import suite_of
-from coterie.mls.group import Config, Group, Limits
+from coterie.mls.group import Config, Limits
 from coterie.mls.secret import Secret
 from coterie.storage import Message, Profile, StorageKey
 from coterie.storage.profile import KEY_FILE
@@ -56,6 +57,7 @@ from coterie.transport import api, as_api
 from coterie.transport.authentication import AuthenticationClient
 from coterie.transport.client import Carrier, DeliveryClient
 from coterie.transport.http import HTTPCarrier
+from coterie.transport.refusal import Refused, Unreachable
 
 RETENTION = 30 * 24 * 3600
 """For how many seconds a group's log keeps its entries by default."""
@@ -64,6 +66,8 @@ _MEMBERS_PER_POLL = 1_000
 """So many members more make the time between two polls longer by once `poll`."""
 _TICK = 2.0
 """Seconds after which a client looks whether it is its turn to commit what waits."""
+_WAIT, _LONGEST_WAIT = 5.0, 60.0
+"""For how many seconds nothing is begun in a group by turn after the service has refused something there."""
 REVOCATION_AGE = 600
 """For how many seconds a list of revoked certificates is taken without asking for a newer one."""
 
@@ -435,7 +439,7 @@ class Client:
             )
             step.save_group(conversation, group)
         self._conversations[conversation] = Conversation(self.tools, conversation)
-        await self._finish_creating(conversation, group)
+        await self._finish_creating(conversation)
         return GroupHandle(self, self._conversations[conversation])
 
     async def reform(self, conversation: str, without: Iterable[str] = ()) -> None:
@@ -466,7 +470,7 @@ class Client:
                     step.add_intent(conversation, Intent(IntentKind.ADD, argument))
             handle.forget()
         with suppress(ServiceError):
-            await self._finish_creating(conversation, group)
+            await self._finish_creating(conversation)
             await handle.sync()
 
     async def follow(self, conversation: str, by: str | None = None) -> None:
@@ -479,17 +483,27 @@ class Client:
         """Forgets an invitation to a group that replaces this one; the next `sync` tells the others there."""
         self._inviting.decline(conversation, by)
 
-    async def _finish_creating(self, conversation: str, group: Group) -> None:
-        """Creates the log; repeating the same request is harmless (D-LOG-2)."""
-        request = self.vault.conversation(conversation).create
-        if request is None:
-            msg = f"nothing is known of how the group {conversation} was made"
-            raise StorageError(msg)
-        appended = await self._delivery.create_log(request)
-        line = Line.opened(group, api.ZERO32, appended.receipt)
-        with self.vault.step() as step:
-            step.save_line(conversation, line)
-            step.set_status(conversation, "active")
+    async def _finish_creating(self, conversation: str) -> None:
+        """Creates the log; repeating the same request is harmless (D-LOG-2).
+
+        Under the conversation's lock: where two tasks do it, the second must not put the group back to its beginning.
+        """
+        async with self._conversations[conversation].lock:
+            entry = self.vault.conversation(conversation)
+            if entry.status != b"creating":
+                return
+            if entry.create is None:
+                msg = f"nothing is known of how the group {conversation} was made"
+                raise StorageError(msg)
+            appended = await self._delivery.create_log(entry.create)
+            group = self.vault.load_group(conversation, self.tools.config)
+            try:
+                line = Line.opened(group, api.ZERO32, appended.receipt)
+            except VerificationError as error:
+                raise no_answer(error) from error
+            with self.vault.step() as step:
+                step.save_line(conversation, line)
+                step.set_status(conversation, "active")
 
     async def join(self, link: str, note: str = "") -> None:
         """Asks to be let into the group of a link, with a note of up to 500 characters for those who decide.
@@ -508,7 +522,8 @@ class Client:
     async def sync(self) -> None:
         """Reads the inbox, catches up in every group, carries out what is wanted.
 
-        Raises `ServiceError` where the service is away; everything that is wanted stays stored.
+        Raises `ServiceError` where the service is away, or does not answer for some group as it should; the others are
+        up to date then, and everything that is wanted stays stored.
         """
         await self._renew_in_time()
         await self._mailbox.read()
@@ -519,17 +534,37 @@ class Client:
                 await self.tools.refresh()
         await self._own_devices.look()
         cut = await self._joins.carry_on()
-        for name, conversation in list(self._conversations.items()):
-            status = self.vault.status(name)
-            if status == "creating":
-                group = self.vault.load_group(name, self.tools.config)
-                await self._finish_creating(name, group)
-            if status != "stopped":
-                await conversation.sync()
-        for name in await self._inviting.retry():
-            await self._conversations[name].sync()
-        if cut is not None:
-            raise cut
+        failed = [] if cut is None else [cut]
+        failed += await self._sync_all(list(self._conversations))
+        failed += await self._sync_all(await self._inviting.retry())
+        if failed:
+            raise failed[0]
+
+    async def _sync_all(self, names: Iterable[str]) -> list[ServiceError]:
+        """Synchronises groups; what the service or the members of one do to it holds up no other."""
+        failed = []
+        for name in names:
+            try:
+                if self.vault.status(name) == "creating":
+                    await self._finish_creating(name)
+                if self.vault.status(name) != "stopped":
+                    await self._conversations[name].sync()
+            except Unreachable:
+                raise
+            except ServiceError as error:
+                failed.append(error)
+                wait = min(error.retry_after or _WAIT, _LONGEST_WAIT)
+                self.tools.not_before[name.encode()] = self._clock() + math.ceil(wait)
+        return failed
+
+    def _turns(self) -> set[str]:
+        """The groups in which it is this device's turn to do something, and nothing was refused just now."""
+        now, not_before = self._clock(), self.tools.not_before
+        return {
+            name
+            for name, conversation in self._conversations.items()
+            if now >= not_before.get(name.encode(), 0) and conversation.has_turn()
+        }
 
     async def try_sync(self, conversation: Conversation) -> None:
         """Carries out what is wanted now if the service can be reached; it stays stored otherwise."""
@@ -545,11 +580,15 @@ class Client:
         while True:
             try:
                 await self.sync()
-            except ServiceError as error:
+            except Unreachable as error:
                 yield False
                 await asyncio.sleep(error.retry_after or poll)
                 continue
-            yield True
+            except ServiceError:
+                # How long to wait for one thing says nothing about all others.
+                yield False
+            else:
+                yield True
             async for _ in self._pushed(self._interval(poll)):
                 yield True
 
@@ -585,11 +624,12 @@ class Client:
         """Does what was heard, and what is this device's turn; returns whether there was anything."""
         if heard.inbox:
             await self._mailbox.read()
-        turns = {name for name, c in self._conversations.items() if c.has_turn()}
-        for name in heard.ask | turns:
-            await self._conversations[name].sync()
+        turns = self._turns()
+        # What fails here is told by the next `sync`; the connection, and the other groups, are not at fault.
+        await self._sync_all(heard.ask | turns)
         for name in heard.entries - heard.ask - turns:
-            await self._conversations[name].take_offered()
+            with suppress(Refused):
+                await self._conversations[name].take_offered()
         return bool(heard or turns)
 
     async def events(self, *, poll: float = 30.0) -> AsyncIterator[Event]:

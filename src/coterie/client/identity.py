@@ -78,6 +78,12 @@ class Package:
         """The suite of the group that it can be added to."""
         return int(self.bundle.key_package.cipher_suite)
 
+    @property
+    def not_after(self) -> int:
+        """When it expires, in seconds since 1970."""
+        lifetime = self.bundle.key_package.leaf_node.lifetime
+        return 0 if lifetime is None else lifetime.not_after
+
     def stored(self) -> bytes:
         """As it is stored."""
         bundle = self.bundle
@@ -248,10 +254,15 @@ class Identity:
 
 
 def inbox_of(package: KeyPackage) -> api.InboxInfo:
-    """Where Welcomes for a key package go; raises `DecodeError` where it does not say."""
+    """Where Welcomes for a key package go.
+
+    Raises `DecodeError` where it does not say, `VerificationError` where nothing can be sealed to the key it names.
+    """
     for extension in package.extensions:
         if extension.extension_type == INBOX_EXTENSION:
-            return api.InboxInfo.decode(extension.extension_data)
+            info = api.InboxInfo.decode(extension.extension_data)
+            suite_of(package.cipher_suite).hpke.check_public_key(info.inbox_key)
+            return info
     msg = "the key package names no inbox"
     raise DecodeError(msg, rule="D-DIR-1")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 import secrets
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from coterie.client.box import join_request
 from coterie.client.events import Problem
 from coterie.client.notes import StoredAsk
+from coterie.client.place import UNSURE
 from coterie.errors import CoterieError, DecodeError, ServiceError, StateError
 from coterie.mls.crypto import suite_of
 from coterie.mls.types import CipherSuite
@@ -33,6 +35,8 @@ MAX_NOTE = 500
 """The longest note with a request, in characters."""
 ASK_AGAIN = 24 * 3600
 """Seconds after which a request by a link can be repeated."""
+ASK_LATER = 60
+"""Seconds after which a request is sent again that the service did not take."""
 ASK_ENDS = 7 * 24 * 3600
 """Seconds after which a request is forgotten: services keep them no longer (D-BOX-3)."""
 _SCHEME = re.compile(r"coterie(\d+)_")
@@ -126,11 +130,15 @@ async def post_asks(tools: Tools) -> None:
     for asked in tools.vault.asks():
         if tools.clock() - asked.made_at >= ASK_ENDS:
             forget_ask(tools, asked)
-        elif not asked.posted_at:
+        elif not asked.posted_at and tools.clock() >= tools.not_before.get(asked.link.log_id, 0):
             try:
                 await post_ask(tools, asked)
             except StateError as error:
                 tools.emit(Problem("", f"a request to be let in failed: {error}"))
+            except Refused as refused:
+                # A box that others have filled holds up nothing but what was to go into it.
+                wait = math.ceil(refused.retry_after or ASK_LATER)
+                tools.not_before[asked.link.log_id] = tools.clock() + wait
 
 
 async def post_ask(tools: Tools, ask: StoredAsk) -> None:
@@ -142,19 +150,25 @@ async def post_ask(tools: Tools, ask: StoredAsk) -> None:
     stored, link = tools.identity.stored, ask.link
     package = tools.identity.new_package(tools.clock())
     ticket = secrets.token_bytes(32)
+    before = ask.package
     with tools.vault.step() as step:
         # Packages of earlier attempts stay: one of those may be the request that is answered.
         step.add_package(package)
         step.save_ask(ask := ask.replace(package=package.reference))
     ticket_hashes = (api.sha256(ticket),)
-    await tools.inboxes.mint_tickets(
-        api.MintTickets(stored.inbox_id, bytes(stored.inbox_token), ticket_hashes)
-    )
     try:
+        await tools.inboxes.mint_tickets(
+            api.MintTickets(stored.inbox_id, bytes(stored.inbox_token), ticket_hashes)
+        )
         request = join_request(link, package, ticket, ask.note, tools.clock())
         await tools.delivery.post_request(request)
     except Refused as refused:
         if refused.retry_after is not None and refused.code not in _OVER:
+            if refused.code not in UNSURE:
+                # Nobody has it. Kept, there would be one more each time that the service refuses.
+                with tools.vault.step() as step:
+                    step.remove_package(package.reference)
+                    step.save_ask(ask.replace(package=before))
             raise
         forget_ask(tools, ask)
         raise StateError(_explained(tools, link, refused)) from refused

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from coterie.client.content import DAY
 from coterie.client.conversation import Conversation
 from coterie.client.events import Problem
 from coterie.client.identity import Package
 from coterie.client.inviting import Inviting
-from coterie.client.place import Tools
+from coterie.client.place import UNSURE, Tools
 from coterie.errors import CoterieError, ServiceError, StorageError
 from coterie.mls.framing import MLSMessage
 from coterie.transport import api
@@ -21,6 +22,10 @@ STOCK = 20
 """How many key packages are kept in the directory."""
 LOW_STOCK = STOCK // 2
 """With so few left, new ones are published."""
+SPARE = 14 * DAY
+"""A last-resort package is replaced so many seconds before it expires; the directory hands none out afterwards."""
+KEPT = 30 * DAY
+"""For so many seconds after it has expired the keys of a package are kept: a Welcome may wait in the inbox."""
 
 
 class Mailbox:
@@ -32,6 +37,9 @@ class Mailbox:
         self._tools = tools
         self._conversations = conversations
         self._inviting = inviting
+        self._look_at = 0
+        self._spare_until = 0
+        """Until when no last-resort package need be replaced for its age."""
 
     async def publish(self) -> None:
         """Opens the inbox and brings the stock of key packages in the directory up to `STOCK` a suite (D-DIR-7)."""
@@ -43,12 +51,9 @@ class Mailbox:
             api.ReadInbox(stored.inbox_id, stored.inbox_token, self._tools.vault.inbox_cursor())
         )
         stocks = {int(stock.cipher_suite): stock for stock in result.stock}
-        kept = {
-            p.cipher_suite
-            for p in self._tools.vault.packages(self._tools.identity)
-            if p.last_resort
-        }
         now, new = self._tools.clock(), self._tools.identity.new_package
+        packages = self._tools.vault.packages(self._tools.identity)
+        kept = {p.cipher_suite for p in packages if p.last_resort and p.not_after - now > SPARE}
         fresh: list[Package] = []
         last: list[Package] = []
         for suite in self._tools.identity.suites:
@@ -62,16 +67,24 @@ class Mailbox:
         with self._tools.vault.step() as step:
             for package in (*fresh, *last):
                 step.add_package(package)
-        await self._tools.inboxes.publish(
-            api.Publish(
-                api.DeliveryVersion.COTERIE1,
-                self._tools.identity.user.encode(),
-                stored.inbox_id,
-                bytes(stored.inbox_token),
-                tuple(map(_published, fresh)),
-                tuple(map(_published, last)),
-            )
+        request = api.Publish(
+            api.DeliveryVersion.COTERIE1,
+            self._tools.identity.user.encode(),
+            stored.inbox_id,
+            bytes(stored.inbox_token),
+            tuple(map(_published, fresh)),
+            tuple(map(_published, last)),
         )
+        self._look_at = 0
+        try:
+            await self._tools.inboxes.publish(request)
+        except Refused as refused:
+            if refused.code not in UNSURE:
+                # Nobody has them. Kept, they would be more each time that the service refuses.
+                with self._tools.vault.step() as step:
+                    for package in (*fresh, *last):
+                        step.remove_package(package.reference)
+            raise
 
     async def read(self) -> None:
         """Takes what arrived, and fills the stock where that used it up."""
@@ -89,16 +102,40 @@ class Mailbox:
             await self._tools.inboxes.ack_inbox(
                 api.AckInbox(stored.inbox_id, bytes(stored.inbox_token), last)
             )
-        if result.items or _is_low(result.stock, self._tools.identity.suites):
+        if result.items or self._is_low(result.stock):
             try:
                 await self.publish()
             except Refused as refused:
                 # Others can still claim what is there; what arrived in the logs must not wait for it.
                 self._tools.count(f"publishing refused: {refused.code.name.lower()}")
 
+    def _is_low(self, stock: tuple[api.Stock, ...]) -> bool:
+        """Whether packages are to be published before the last of a suite is claimed, or expires (D-DIR-7)."""
+        if self._tools.clock() >= self._look_at:
+            self._look()
+        left = {int(one.cipher_suite): one for one in stock}
+        return self._tools.clock() >= self._spare_until or any(
+            suite not in left or left[suite].available <= LOW_STOCK or left[suite].last_resort_used
+            for suite in self._tools.identity.suites
+        )
+
+    def _look(self) -> None:
+        """Sees about once a day how long the last-resort packages are good, and deletes the keys of expired ones."""
+        now, packages = self._tools.clock(), self._tools.vault.packages(self._tools.identity)
+        ends = dict.fromkeys(self._tools.identity.suites, 0)
+        for package in packages:
+            if package.last_resort:
+                ends[package.cipher_suite] = max(ends[package.cipher_suite], package.not_after)
+        self._spare_until, self._look_at = min(ends.values()) - SPARE, now + DAY
+        expired = [p.reference for p in packages if p.not_after + KEPT < now]
+        if expired:
+            with self._tools.vault.step() as step:
+                for reference in expired:
+                    step.remove_package(reference)
+
     async def _read_logs(self) -> None:
         """Reads what the logs have: a Commit that adds this device again comes before its Welcome (D-BOX-11)."""
-        for conversation in self._conversations.values():
+        for conversation in list(self._conversations.values()):
             with suppress(ServiceError):
                 await conversation.catch_up()
 
@@ -136,12 +173,3 @@ class Mailbox:
 
 def _published(package: Package) -> api.KeyPackageMessage:
     return api.KeyPackageMessage(MLSMessage.of(package.bundle.key_package).encode())
-
-
-def _is_low(stock: tuple[api.Stock, ...], suites: tuple[int, ...]) -> bool:
-    """Whether key packages of a suite are to be published before the last of them is claimed (D-DIR-7)."""
-    left = {int(one.cipher_suite): one for one in stock}
-    return any(
-        suite not in left or left[suite].available <= LOW_STOCK or left[suite].last_resort_used
-        for suite in suites
-    )

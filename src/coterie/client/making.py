@@ -30,7 +30,14 @@ from coterie.client.place import DROPPED
 from coterie.client.rules import changed
 from coterie.client.supplying import Supplying
 from coterie.client.vault import Step
-from coterie.errors import RuleViolation, ServiceError, StateError
+from coterie.errors import (
+    DecodeError,
+    RuleViolation,
+    ServiceError,
+    StateError,
+    UnsupportedError,
+    VerificationError,
+)
 from coterie.mls.extension import Capabilities, Extension
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import CommitOptions
@@ -41,6 +48,8 @@ from coterie.mls.welcome import Welcome
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
+NOT_SEALED = (DecodeError, VerificationError, UnsupportedError, StateError)
+"""What is raised where nothing can be sealed for who published a key package."""
 MOST_ADDED = 8 << 20
 """Bytes of key packages in one Commit; a service takes bundles of 32 MiB by default."""
 
@@ -87,6 +96,13 @@ class Making(Supplying):
         result = await self._tools.inboxes.claim(
             api.Claim(api.DeliveryVersion.COTERIE1, user.encode(), suites)
         )
+        try:
+            for claimed in result.packages:
+                inbox_of(read_key_package(claimed.key_package))
+        except NOT_SEALED as error:
+            # Before it is stored, for what is wanted would hold up the group as long as it cannot be done.
+            msg = f"the directory gave a key package of {user} that is none: {error}"
+            raise RuleViolation(msg, rule="D-DIR-3") from error
         return [ClaimedPackage(c.key_package, c.ticket) for c in result.packages]
 
     async def _add_again(self, lost: Sequence[ClaimedPackage]) -> None:
@@ -99,9 +115,15 @@ class Making(Supplying):
             if leaf is None:
                 continue  # Not added, gone, or it has committed since, so that it was invited.
             replaced = api.Replaced(leaf, api.sha256(node.encode())).encode()
-            for again in await self._claim_of(
-                self._tools.identity.user_of_credential(node.credential)
-            ):
+            user = self._tools.identity.user_of_credential(node.credential)
+            try:
+                claimed_anew = await self._claim_of(user)
+            except (RuleViolation, Refused) as error:
+                # The others who lost a Welcome are added again all the same.
+                what = f"{user} cannot be invited again: {error}"
+                self._tools.emit(events.Problem(self.id, what, "remove and add the user"))
+                continue
+            for again in claimed_anew:
                 credential = read_key_package(again.key_package).leaf_node.credential
                 if client_id(credential) == client_id(node.credential):
                     self.want(Intent(IntentKind.READD, replaced, (again,)))
@@ -200,7 +222,6 @@ class Making(Supplying):
             if self._tools.identity.user_of_credential(credential) not in wanted:
                 msg = "the directory gave a key package of somebody else than was asked for"
                 raise RuleViolation(msg, rule="D-DIR-3")
-            inbox_of(package)
             if not self.group.has_client(credential):
                 found.append(verified)
         return found or None
@@ -265,8 +286,10 @@ class Making(Supplying):
             )
             number = step.add_intent(self.id, Intent(IntentKind.WELCOME, parts.encode()))
             for place, each in enumerate(welcome.secrets):
-                piece = WelcomeSlice(by_reference[each.new_member], each)
-                step.add_welcome(self.id, number, place, piece)
+                # Another member may have proposed the Add: then that one has the ticket, and nobody else (D-INB-6).
+                claimed = by_reference.get(each.new_member)
+                if claimed is not None:
+                    step.add_welcome(self.id, number, place, WelcomeSlice(claimed, each))
 
     async def _opening(self, parts: WelcomeParts) -> api.Receipt:
         """The opening receipt of the epoch that an own Commit began.
@@ -336,19 +359,20 @@ class Making(Supplying):
             MLSMessage.of(welcome).encode(),
         )
         claimed = piece.claimed
-        envelope = seal_envelope(
-            read_key_package(claimed.key_package),
-            claimed.ticket,
-            api.EnvelopeContent(api.EnvelopeKind.WELCOME, content),
-        )
         await asyncio.sleep(random.uniform(0, self._tools.welcome_delay))  # noqa: S311
         try:
+            envelope = seal_envelope(
+                read_key_package(claimed.key_package),
+                claimed.ticket,
+                api.EnvelopeContent(api.EnvelopeKind.WELCOME, content),
+            )
             await self._tools.inboxes.post_envelope(envelope)
-        except Refused as refused:
-            if refused.retry_after is not None:
+        except (Refused, *NOT_SEALED) as error:
+            if isinstance(error, Refused) and error.retry_after is not None:
                 raise
-            if refused.code != api.ErrorCode.TICKET_USED:
-                what = f"an invitation could not be delivered: {refused}"
+            # The others that came with the same Commit are invited all the same.
+            if not (isinstance(error, Refused) and error.code == api.ErrorCode.TICKET_USED):
+                what = f"an invitation could not be delivered: {error}"
                 self._tools.emit(events.Problem(self.id, what))
         with self._tools.vault.step() as step:
             step.remove_welcome(self.id, intent_id, number)

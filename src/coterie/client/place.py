@@ -31,6 +31,8 @@ DROPPED = frozenset(
     {api.ErrorCode.GONE, api.ErrorCode.UNKNOWN_EPOCH, api.ErrorCode.UNKNOWN_CANDIDATE}
 )
 """What the service says of an epoch that retention dropped."""
+UNSURE = frozenset({api.ErrorCode.UNAVAILABLE, api.ErrorCode.INTERNAL})
+"""What the service says where it does not know itself whether it has stored what was sent (D-TRA-5)."""
 RECEIPT_DELAY = (5, 30)
 """Between how many seconds pass until others are told what was read; what is read meanwhile goes with it."""
 END_WAIT = 5
@@ -67,6 +69,8 @@ class Tools:
     own_devices: frozenset[bytes] | None = None
     """The client ids of the user's devices that are not revoked, as the Authentication Service said last."""
     counters: dict[str, int] = field(default_factory=dict)
+    not_before: dict[bytes, int] = field(default_factory=dict)
+    """When what the service refused may be asked again, by the log's id or the conversation's."""
 
     def count(self, what: str) -> None:
         """Counts an occurrence, for `status` and tests."""

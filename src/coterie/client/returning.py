@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 import secrets
 from abc import abstractmethod
+from contextlib import suppress
 
 from coterie.client import events
 from coterie.client.box import check_request, open_request, return_content, return_request
-from coterie.client.identity import read_key_package, seal_envelope
+from coterie.client.identity import inbox_of, read_key_package, seal_envelope
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
 from coterie.client.line import (
     Line,
 )
+from coterie.client.making import NOT_SEALED
 from coterie.client.notes import StoredGoing
-from coterie.client.place import DROPPED
+from coterie.client.place import DROPPED, UNSURE
 from coterie.client.reading import Reading
 from coterie.client.vault import Step
 from coterie.errors import CoterieError
@@ -26,6 +28,8 @@ ASK_AGAIN = 24 * 3600
 """Seconds after which a device that asked to be added again asks once more (D-BOX-8)."""
 AHEAD = 3600
 """By how many seconds the clock of who asks may be ahead of one's own (D-BOX-7)."""
+_UNREACHABLE = DROPPED | {api.ErrorCode.QUOTA}
+"""What the service says of a box that takes no request: it is gone, or somebody has filled it."""
 _ASKED = 3
 """In how many inboxes a device asks to be added again, at a time."""
 
@@ -63,7 +67,11 @@ class Returning(Reading):
             await tools.delivery.post_request(return_request(line, content))
             reached = True
         except Refused as refused:
-            if refused.code not in DROPPED:
+            if refused.code not in _UNREACHABLE:
+                if refused.code not in UNSURE:
+                    # Nobody has it. Kept, there would be one more each time that the service refuses.
+                    with tools.vault.step() as step:
+                        step.remove_package(package.reference)
                 raise
         if asked is not None or not reached:
             await self._ask_members(content)
@@ -88,10 +96,11 @@ class Returning(Reading):
             except Refused:
                 continue
             for package in claimed.packages:
-                sealed = seal_envelope(
-                    read_key_package(package.key_package), package.ticket, envelope
-                )
-                await tools.inboxes.post_envelope(sealed)
+                # One who cannot be asked keeps nobody from being asked who can.
+                with suppress(Refused, *NOT_SEALED):
+                    key_package = read_key_package(package.key_package)
+                    sealed = seal_envelope(key_package, package.ticket, envelope)
+                    await tools.inboxes.post_envelope(sealed)
 
     def take_request(self, step: Step, request: api.RequestContent) -> bool:
         """Notes a request that came by the inbox; False where it is not for this group (D-INB-10)."""
@@ -163,6 +172,7 @@ class Returning(Reading):
             package = read_key_package(request.tbs.key_package)
             package.validate(line.group.suite, authenticator, now=now)
             check_request(request, package, _log_meant(line, request))
+            inbox_of(package)
             client = authenticator.client_id(package.leaf_node.credential)
         except CoterieError:
             return None

@@ -13,7 +13,7 @@ from coterie.client.identity import read_key_package
 from coterie.client.intents import Intent, IntentKind, Leaves, Reason
 from coterie.client.reading import HOUR, Reading
 from coterie.client.rules import LEAST_EVICT_AFTER, LEAST_REPLACE_AFTER
-from coterie.errors import ServiceError
+from coterie.errors import RuleViolation, ServiceError
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import LeafNodeSource
 from coterie.transport import api
@@ -120,7 +120,7 @@ class Tending(Reading):
         try:
             await tools.refresh()
             claimed = await self._claim_of(self._user(leaf))
-        except ServiceError:
+        except (ServiceError, RuleViolation):
             # What nobody asked for holds up nothing that somebody did.
             claimed = []
         for package in claimed:

@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 from coterie.errors import DecodeError, ServiceError
 from coterie.mls.tls import Struct
 from coterie.transport import api
-from coterie.transport.refusal import Refused
+from coterie.transport.refusal import Refused, Unreachable
 
 T = TypeVar("T", bound=Struct)
 
@@ -138,8 +138,8 @@ class HTTPCarrier:
         await self._client.aclose()
 
 
-def _unreachable(error: Exception) -> ServiceError:
-    return ServiceError(
+def _unreachable(error: Exception) -> Unreachable:
+    return Unreachable(
         f"the service cannot be reached ({type(error).__name__}: {error}); what was sent may have been stored",
         retry_after=_RETRY,
     )

@@ -41,6 +41,10 @@ HTTP_STATUS: Final[dict[ErrorCode, int]] = {
 """The HTTP status of each error (D-TRA-2)."""
 
 
+class Unreachable(ServiceError):
+    """No answer came: what was sent may have been stored, and whatever else is asked now will have none either."""
+
+
 class Refused(ServiceError):
     """The service refused a request: `code` says why, `retry_after` (seconds) whether waiting helps.
 
