@@ -249,6 +249,8 @@ QUIET = [
 """What pytest is told in a mutant's process."""
 
 
+WAITING = 1200
+"""For how many seconds of the clock a mutant's process may live, or one test of it."""
 UNNOTICED = 1
 """How a process ends in which the tests hold."""
 
@@ -256,15 +258,17 @@ UNNOTICED = 1
 def survives(mutant: Mutant | None, tests: Callable[[], bool], seconds: int = 300) -> bool:
     """Whether the tests hold with the mutant loaded (None: with the code as it is), in a process of its own.
 
-    Tests that take longer than `seconds` have noticed it: by a loop that does not end, say.
+    Tests that take more than `seconds` of the processor have noticed it: by a loop that does not end, say. They have
+    as well where they wait for what does not come; a machine that is busy makes no test slow enough for that.
     """
     child = os.fork()
     if child == 0:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
-        signal.alarm(seconds if mutant is not None else 0)
         if mutant is not None:
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            signal.alarm(WAITING)
             sys.meta_path.insert(0, _Loader(mutant))
         try:
             held = tests()

@@ -4,7 +4,7 @@
 are `services` and `client`. The three kinds of mutants are those of `mutating`. Which tests are meant for a place is
 measured: first all run once, and which lines each of them executes in this process is kept (in FILE, for another time);
 of a mutant, those run that come by, first those that met the very error, then those that met another one in its module.
-What nobody has noticed after two minutes has survived: whoever is meant for it comes early.
+What nobody has noticed after two minutes of the processor has survived: who is meant for it comes early.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tests.rules.mutating import (
     ROOT,
     SOURCE,
     UNNOTICED,
+    WAITING,
     Mutant,
     Part,
     called,
@@ -58,7 +59,7 @@ CLIENT_TESTS = ("tests/unit/client", "tests/unit/test_answers.py")
 CHECK = re.compile(r"_?(check|verify|require|refuse|validate|limit|charge|take|use)(_|$)")
 EQUIVALENT: dict[str, str] = {}
 PATIENCE = 120
-"""For how many seconds tests are run that do not notice a mutant, and one that does not end."""
+"""For how many seconds of the processor tests are run that do not notice a mutant, and one that does not end."""
 
 
 def _guarded(node: ast.stmt) -> bool:
@@ -169,15 +170,16 @@ def read_reach(target: Path) -> Reach:
 
 
 class _Patience:
-    """A plugin of pytest: a test that hangs has noticed the mutant, and when all took too long nobody has."""
+    """A plugin of pytest: a test that does not end has noticed the mutant, and when all took too long nobody has."""
 
     def __init__(self) -> None:
-        self.end = time.monotonic() + PATIENCE
+        self.end = time.process_time() + PATIENCE
 
     def pytest_runtest_logstart(self) -> None:
-        if time.monotonic() > self.end:
+        if time.process_time() > self.end:
             os._exit(UNNOTICED)
-        signal.alarm(PATIENCE)
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)
+        signal.alarm(WAITING)
 
 
 def _held(tests: Sequence[str]) -> bool:

@@ -17,8 +17,9 @@ from coterie.client.chunks import Place, SharedState, StateChange, assemble, ope
 from coterie.errors import StorageError, VerificationError
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.proposal import Add, Proposal, Remove
-from coterie.mls.ratchet_tree import ParentNode, RatchetTree
+from coterie.mls.ratchet_tree import ParentNode, RatchetTree, UnverifiedTree
 from coterie.mls.tree_math import LeafIndex
+from coterie.mls.validation import verify_tree
 from coterie.testing import MemoryStore
 from coterie.transport import api
 
@@ -145,6 +146,15 @@ def test_whoever_processes_the_commit_has_the_same_chunks_also_out_of_its_store(
         _keep(store, states[1])
         states[1] = SharedState(store)
     assert dict(states[0].all_refs(groups[0].tree)) == dict(states[1].all_refs(groups[1].tree))
+
+
+def test_a_tree_that_was_read_again_and_is_equal_has_no_new_chunks() -> None:
+    made = shape(300)
+    state, encoded = state_of(made.tree), made.tree.encode()
+    given = UnverifiedTree.decode(encoded, made.suite)
+    again, _ = verify_tree(given, made.context, made.config.policy())
+    change = state.change(made.tree, again, bytes(32))
+    assert (change.added, change.root) == ((), state.root)
 
 
 def _keep(store: MemoryStore, shared: SharedState) -> None:
