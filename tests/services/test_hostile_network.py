@@ -27,7 +27,7 @@ from coterie.apps.config import load
 from coterie.apps.serve import open_authentication
 from coterie.authentication.service import AuthenticationService
 from coterie.client import Client
-from coterie.client.events import Event, Problem
+from coterie.client.events import Event, Joining, Problem
 from coterie.client.line import Line
 from coterie.delivery.settings import Rates
 from coterie.errors import ServiceError
@@ -333,6 +333,81 @@ def test_who_empties_the_directory_keeps_nobody_out(services: Services, tmp_path
         assert after not in packages
 
     play(services, tmp_path, story)
+
+
+def _forged(chunk: api.Chunk | None) -> api.Chunk:
+    assert chunk is not None
+    return api.Chunk(bytes((chunk.data[0] ^ 1,)) + chunk.data[1:])
+
+
+# What becomes of chunks, given one that is the group's and stands elsewhere. In this order: the last two leave some as
+# they are, which a newcomer keeps and does not ask for again.
+CHUNK_LIES: dict[str, Callable[[list[Any], api.Chunk], list[Any]]] = {
+    "withheld": lambda chunks, _: [None] * len(chunks),
+    "empty": lambda chunks, _: [api.Chunk(b"")] * len(chunks),
+    "truncated": lambda chunks, _: [api.Chunk(chunk.data[:-1]) for chunk in chunks],
+    "of another place": lambda chunks, other: [other] * len(chunks),
+    "swapped": lambda chunks, _: [*chunks[1:], chunks[0]] if chunks[1:] else [None],
+    "the last one forged": lambda chunks, _: [*chunks[:-1], _forged(chunks[-1])],
+    "the last one withheld": lambda chunks, _: [*chunks[:-1], None],
+}
+
+
+def test_chunks_that_are_not_the_groups_let_nobody_in(services: Services, tmp_path: Path) -> None:
+    """A newcomer meets every lie about the first chunk, then about those to which it refers, then the truth."""
+
+    async def story(s: Scene) -> None:
+        alice, bob = await s.device("alice"), await s.device("bob")
+        crowd = [await s.device(f"member{number}") for number in range(15)]
+        for number in range(len(crowd)):
+            del s.clients[f"member{number}"]
+        group = await alice.create_group("Large")
+        await group.add(bob.user, *(client.user for client in crowd))
+        carol = await s.device("carol")
+        await group.add(carol.user)
+        roots: list[api.Chunk] = []
+        told: list[str] = []
+
+        def about(how: str, *, deep: bool) -> Callable[[api.FetchChunks, api.Chunks], api.Chunks]:
+            def lie(request: api.FetchChunks, answer: api.Chunks) -> api.Chunks:
+                chunks = list(answer.chunks)
+                roots.extend(chunk for chunk in chunks[:1] if chunk is not None and not roots)
+                if deep and roots[0].address() in request.addresses:
+                    return answer
+                told.append(how)
+                other = roots[0] if deep else api.Chunk(b"of another group")
+                return api.Chunks(tuple(CHUNK_LIES[how](chunks, other)))
+
+            return lie
+
+        for deep in (False, True):
+            for how in CHUNK_LIES:
+                s.proxy.lies["chunks/fetch"] = about(how, deep=deep)
+                with pytest.raises(ServiceError, match="chunks of the group's state"):
+                    await carol.sync()
+                assert carol.groups() == []
+        assert told == [*CHUNK_LIES] * 2
+        s.proxy.lies.clear()
+        s.proxy.raw["chunks/fetch"] = _truncated
+        with pytest.raises(ServiceError, match="cannot be reached"):
+            await carol.sync()
+        assert carol.groups() == []
+        carol.pending_events()
+        s.proxy.honest()
+        events = [event for _ in range(2) for event in await _synced(carol)]
+        # What was right among the lies was kept.
+        steps = [(event.done, event.known) for event in events if isinstance(event, Joining)]
+        assert steps == [(3, 3)]
+        assert problems(events) == []
+        await s.agree(alice, bob, carol)
+        assert len(carol.groups()[0].members()) == 18
+
+    play(services, tmp_path, story)
+
+
+async def _synced(client: Client) -> list[Event]:
+    await client.sync()
+    return client.pending_events()
 
 
 # -- a hostile network
