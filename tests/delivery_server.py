@@ -29,7 +29,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from coterie.apps.serve import HTTP_OPTIONS, use_small_tls_buffers
+from coterie.apps.config import Connections
+from coterie.apps.connections import HTTP_OPTIONS, protocols, use_small_tls_buffers
 from coterie.delivery.app import create_app
 from coterie.delivery.directory import Identify
 from coterie.delivery.identify import by_certificate
@@ -161,6 +162,7 @@ async def serve(app: object, listening: socket.socket, certificate: Path | None)
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         **HTTP_OPTIONS,
+        **protocols(Connections()),
         log_level="warning",
         proxy_headers=False,
         ssl_certfile=certificate,

@@ -35,6 +35,7 @@ _MAY_BE_ZERO: Final = _UNLIMITED | {
     "low_water",
     "prefix_ipv4",
     "prefix_ipv6",
+    "most",
 }
 
 T = TypeVar("T")
@@ -65,6 +66,22 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
+class Connections:
+    """What connections may hold. Times are in seconds."""
+
+    most: int = 0
+    """Connections at once; 0 means as many as the system lets this process open files, less what databases need."""
+    most_of_prefix: int = 4096
+    """Connections of one network prefix at once; those of trusted proxies are not counted."""
+    head_timeout: float = 20.0
+    """From the connection, or from a request's first byte, until its head is complete."""
+    slow_after: float = 30.0
+    """How often the pace of a request's body, or of who takes an answer, is looked at."""
+    slowest: int = 1024
+    """Bytes per second that a body or a reader must make in each such time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The configuration of `coterie serve` and of the operator's commands."""
 
@@ -80,6 +97,7 @@ class Config:
     """Whether health and metrics are answered; they name nobody, but an operator may keep them inside."""
     root: RootKey = field(default_factory=RootKey)
     trust: Trust = field(default_factory=Trust)
+    connections: Connections = field(default_factory=Connections)
     authentication: AuthenticationSettings = field(default_factory=AuthenticationSettings)
     delivery: Mapping[str, Any] = field(default_factory=dict)
     """The table as it was read; the Delivery Service's settings are made of it where that service runs."""

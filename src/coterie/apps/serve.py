@@ -16,7 +16,6 @@ import secrets
 import socket
 import sys
 import time
-from asyncio import sslproto
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,14 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coterie.apps.config import Config, Tls, from_table
+from coterie.apps.connections import (
+    HTTP_OPTIONS,
+    Doorkeeper,
+    Listening,
+    prepare,
+    protocols,
+    use_small_tls_buffers,
+)
 from coterie.authentication.app import create_app
 from coterie.authentication.keystore import (
     ROOT_KEY_FILE,
@@ -356,41 +363,11 @@ class _Server(uvicorn.Server):
                 _log.info("listening", extra={"host": host, "port": port, "pid": os.getpid()})
 
 
-HTTP_OPTIONS: Final[dict[str, Any]] = {
-    "http": "httptools",
-    "ws": "websockets-sansio",
-    # What is pushed is sealed, so nothing of it compresses, and each connection would hold a compressor's memory.
-    "ws_per_message_deflate": False,
-    "ws_max_size": 64 * 1024,
-    # Each idle connection costs a ping and an answer each time; clients ping as rarely.
-    "ws_ping_interval": 60.0,
-    "ws_ping_timeout": 60.0,
-    "access_log": False,
-    "server_header": False,
-    "backlog": 4096,
-    # Longer than a client keeps a connection that it does not use: it must not be closed under a request.
-    "timeout_keep_alive": 65,
-}
-"""How uvicorn carries HTTP and WebSocket, whatever the configuration."""
-
-
-_TLS_BUFFER: Final = 16 * 1024
-
-
-def use_small_tls_buffers() -> None:
-    """Makes asyncio keep 16 KiB for each TLS connection of this process, a record's length, where it keeps 256.
-
-    A subscriber that waits for hours would hold the rest for nothing (docs/decisions/0130). Where asyncio has no such
-    setting any more, nothing changes.
-    """
-    if hasattr(sslproto.SSLProtocol, "max_size"):
-        sslproto.SSLProtocol.max_size = _TLS_BUFFER
-
-
 def uvicorn_options(config: Config) -> dict[str, Any]:
     """How uvicorn is set up."""
     options: dict[str, Any] = {
         **HTTP_OPTIONS,
+        **protocols(config.connections),
         "log_config": None,
         "proxy_headers": bool(config.trusted_proxies),
         "forwarded_allow_ips": list(config.trusted_proxies),
@@ -446,11 +423,24 @@ def _listening(config: Config) -> Iterator[socket.socket]:
     host, port = config.address
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server(address, family=family, backlog=2048)
-        # Accepted sockets inherit this; asyncio does not set it for them, and each answer would wait 40 ms.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bound = socket.create_server(address, family=family, backlog=2048)
+        prepare(bound, config.connections)
     except OSError as error:
         msg = f"cannot listen on {config.listen}: {error.strerror}"
         raise StateError(msg) from error
-    with listening:
+    doorkeeper = Doorkeeper(config.connections, _prefixes(config))
+    with Listening(bound, doorkeeper, says_why=config.tls is None) as listening:
         yield listening
+
+
+def _prefixes(config: Config) -> Callable[[str], bytes | None]:
+    """The network prefix that a connection counts for; a proxy's connections are other people's."""
+    from coterie.delivery.limits import requester_of
+    from coterie.delivery.settings import Settings
+
+    settings = from_table(Settings, config.delivery, where="delivery", base=config.data)
+
+    def prefix_of(address: str) -> bytes | None:
+        return None if address in config.trusted_proxies else requester_of(address, settings)
+
+    return prefix_of

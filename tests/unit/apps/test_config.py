@@ -11,6 +11,7 @@ import pytest
 
 from coterie.apps.config import (
     Config,
+    Connections,
     RootKey,
     Tls,
     Trust,
@@ -52,12 +53,13 @@ def test_the_commented_file_has_every_key_of_the_configuration() -> None:
     keys = {
         line.removeprefix("# ").partition(" = ")[0] for line in text.splitlines() if " = " in line
     }
-    tables = {"tls", "root", "trust", "authentication", "delivery"}
+    tables = {"tls", "root", "trust", "connections", "authentication", "delivery"}
     for kind, left_out in (
         (Config, tables),
         (Tls, set()),
         (RootKey, set()),
         (Trust, set()),
+        (Connections, set()),
         (Settings, set()),
     ):
         assert {f.name for f in fields(kind)} - left_out <= keys

@@ -1,0 +1,155 @@
+"""Connections: how many, and what becomes of who takes no answer; tests/services/test_slow_peers has real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from coterie.apps.config import Connections
+from coterie.apps.connections import Doorkeeper, protocols
+
+LIMITS = Connections(slow_after=0.5, slowest=100)
+PACE = 50
+"""Bytes that must be taken in each `slow_after`."""
+
+
+class Transport(asyncio.Transport):
+    """A transport whose buffer holds what a test says."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left, self.ended = left, ""
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+    def close(self) -> None:
+        self.ended = self.ended or "closed"
+
+    def abort(self) -> None:
+        self.ended = self.ended or "aborted"
+
+
+@dataclass
+class Timer:
+    at: float
+    call: Callable[[], None]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """Timers that go off when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[Timer] = []
+
+    def call_later(self, delay: float, call: Callable[..., None], *given: object) -> Timer:
+        timer = Timer(self.now + delay, partial(call, *given))
+        self.timers.append(timer)
+        return timer
+
+    def forward(self, seconds: float) -> None:
+        self.now += seconds
+        for timer in [each for each in self.timers if each.at <= self.now]:
+            self.timers.remove(timer)
+            if not timer.cancelled:
+                timer.call()
+
+
+async def _nothing(scope: object, receive: object, send: object) -> None:
+    """An application that is never asked."""
+
+
+def watch(begin: Callable[[Any], None], *buffers: int) -> str:
+    """How a connection ends whose buffer holds so much when it begins and after each `slow_after`; "" if it lives."""
+
+    async def main() -> str:
+        options = protocols(LIMITS)
+        config = uvicorn.Config(_nothing, interface="asgi3", **options)
+        loop, transport = Loop(), Transport(buffers[0])
+        protocol = options["http"](config, ServerState(), {}, loop)
+        protocol.connection_made(transport)
+        protocol._no_request_timer()
+        begin(protocol)
+        for left in buffers[1:]:
+            transport.left = left
+            loop.forward(LIMITS.slow_after)
+        return transport.ended
+
+    return asyncio.run(main())
+
+
+def stalls(protocol: Any) -> None:
+    """The buffer is over its high-water mark."""
+    protocol.pause_writing()
+
+
+def is_idle(protocol: Any) -> None:
+    """The answer is complete, and nothing was asked for a while."""
+    protocol.timeout_keep_alive_handler()
+
+
+@pytest.mark.parametrize(
+    ("begin", "buffers", "end"),
+    [
+        (stalls, (1000, 1000), "aborted"),
+        (stalls, (1000, 1000 - PACE + 1), "aborted"),
+        (stalls, (1000, 1000 - PACE), ""),
+        (stalls, (1000, 1000 - PACE, 1000 - PACE), "aborted"),
+        (is_idle, (0,), "closed"),
+        (is_idle, (1000,), ""),
+        (is_idle, (1000, 1000 - PACE + 1), "aborted"),
+        (is_idle, (1000, 1000 - PACE), ""),
+        (is_idle, (1000, 0), "closed"),
+    ],
+)
+def test_who_takes_an_answer_too_slowly_is_cut_off(
+    begin: Callable[[Any], None], buffers: tuple[int, ...], end: str
+) -> None:
+    assert watch(begin, *buffers) == end
+
+
+def test_who_takes_the_answer_after_all_is_not_watched_any_more() -> None:
+    def stalls_and_goes_on(protocol: Any) -> None:
+        protocol.pause_writing()
+        protocol.resume_writing()
+
+    assert watch(stalls_and_goes_on, 1000, 1000) == ""
+
+
+def test_a_doorkeeper_counts_all_and_each_prefix() -> None:
+    limits = Connections(most=4, most_of_prefix=2)
+    doorkeeper = Doorkeeper(
+        limits, lambda address: None if address == "proxy" else address.encode()
+    )
+    left = [doorkeeper.enter(address) for address in ("a", "a", "b")]
+    assert all(left)
+    assert doorkeeper.enter("a") is None
+    assert doorkeeper.enter("proxy") is not None
+    assert doorkeeper.enter("c") is None
+    assert left[0] is not None
+    left[0]()
+    assert doorkeeper.enter("a") is not None
+
+
+def test_a_proxys_connections_are_not_counted_as_one_prefixs() -> None:
+    doorkeeper = Doorkeeper(Connections(most_of_prefix=1), lambda _address: None)
+    assert all(doorkeeper.enter("10.0.0.1") for _ in range(100))
+
+
+def test_without_a_number_open_files_are_the_limit() -> None:
+    assert Doorkeeper(Connections(), lambda _address: None).most > 0
