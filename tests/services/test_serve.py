@@ -173,6 +173,19 @@ def test_tls_is_spoken_with_the_configured_certificate(tmp_path: Path) -> None:
     assert f"{tmp_path}/tls.pem are no PEM files" in broken.fails("serve")
 
 
+def test_people_trust_whom_their_platform_trusts(tmp_path: Path) -> None:
+    _certificate(tmp_path)
+    here = Installation(tmp_path, CONFIG + '[tls]\ncertificate = "tls.pem"\nkey = "tls.key"\n')
+    here.environment |= {"COTERIE_KEY": "file", "COTERIE_PROFILE": str(tmp_path / "profile")}
+    with here.serving() as (url, _):
+        code = json.loads(here.ok("user", "add", "alice", "--json"))["code"]
+        words = "login", "alice", "--code", code, "--server", url
+        assert "CERTIFICATE_VERIFY_FAILED" in here.fails(*words, code=75)
+        here.environment["SSL_CERT_FILE"] = str(tmp_path / "tls.pem")
+        here.ok(*words)
+        here.ok("new", "Friends")
+
+
 @pytest.mark.parametrize(("days", "said"), [(3, "ends soon"), (-1, "has ended")])
 def test_a_certificate_that_clients_refuse_or_soon_will_is_told_at_the_start(
     tmp_path: Path, days: int, said: str

@@ -55,6 +55,7 @@ from coterie.identity.x509 import Anchor
 from coterie.mls.credential import Credential
 from coterie.mls.secret import Secret
 from coterie.transport.authentication import AuthenticationClient
+from coterie.transport.http import platform_trust
 
 if TYPE_CHECKING:
     from coterie.delivery.service import DeliveryService
@@ -166,7 +167,7 @@ class _Trust:
 
     async def follow(self, url: str) -> None:
         """Fetches the revocation list again and again; what goes wrong is logged, the list that is held goes on."""
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx.AsyncClient(timeout=30, verify=platform_trust()) as http:
             client = AuthenticationClient(http, url, self.realm, clock=now)
             while True:
                 try:

@@ -56,7 +56,7 @@ from coterie.storage.profile import KEY_FILE
 from coterie.transport import api, as_api
 from coterie.transport.authentication import AuthenticationClient
 from coterie.transport.client import Carrier, DeliveryClient
-from coterie.transport.http import HTTPCarrier
+from coterie.transport.http import HTTPCarrier, platform_trust
 from coterie.transport.refusal import Refused, Unreachable
 
 RETENTION = 30 * 24 * 3600
@@ -77,7 +77,7 @@ def _now() -> int:
 
 
 def _http() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=30, trust_env=False)
+    return httpx.AsyncClient(timeout=30, trust_env=False, verify=platform_trust())
 
 
 @dataclass(frozen=True, slots=True)

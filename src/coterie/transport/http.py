@@ -30,6 +30,18 @@ _PING: Final = 60.0
 _VERSIONS: Final = "1"
 
 
+def platform_trust() -> ssl.SSLContext:
+    """Verifies services with the platform's trust store, or what SSL_CERT_FILE and SSL_CERT_DIR name in its place.
+
+    httpx would take a list of its own, where the authority of an organisation does not stand. It is taken where the
+    platform has none, as beside some builds of Python for macOS.
+    """
+    context, paths = ssl.create_default_context(), ssl.get_default_verify_paths()
+    if context.cert_store_stats()["x509_ca"] or paths.cafile or paths.capath:
+        return context
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class HTTPConnection:
     """A subscription connection."""
 
@@ -81,10 +93,12 @@ class HTTPCarrier:
     ) -> None:
         self._base = base_url.rstrip("/") + "/v1/"
         self._tls = tls
+        if base_url.startswith("https:") and tls is None:
+            self._tls = platform_trust()
         self._timeout = timeout
-        verify: ssl.SSLContext | bool = True if tls is None else tls
         self._client = httpx.AsyncClient(
-            verify=verify,
+            # Without TLS one that believes nobody: to read a list of authorities takes a while.
+            verify=self._tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             timeout=timeout,
             limits=httpx.Limits(keepalive_expiry=_KEEP),
             trust_env=False,
