@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from coterie.apps.answering import JsonOption, answer, out, say
+from coterie.apps.answering import JsonOption, answer, note, out, say
 from coterie.apps.profile import opened, run
 from coterie.apps.showing import clock, person, visible
 from coterie.apps.terminal import (
@@ -24,6 +24,7 @@ from coterie.apps.terminal import (
 from coterie.client import Client, GroupHandle
 from coterie.client.content import DAY
 from coterie.client.rules import explained
+from coterie.errors import StateError
 
 app = typer.Typer(no_args_is_help=True)
 PANEL, LINKS = "Groups", "Links to groups"
@@ -43,11 +44,19 @@ def new(
 
     async def task() -> None:
         async with opened(profile) as client:
+            if any(g.name == name and g.status == "active" for g in client.groups()):
+                note("same name", f"you are in another group that is called {name}, too")
             group = await client.create_group(name)
+            made = f"made [bold]{escape(visible(name))}[/] ({group.id[:12]})"
             if users:
                 await group.add(*users)
-            made = f"made [bold]{escape(visible(name))}[/] ({group.id[:12]})"
-            report(client, group, made, as_json=as_json)
+            try:
+                report(client, group, made, as_json=as_json)
+            except typer.Exit:
+                # Whoever tries again with `new` would have two.
+                more = f"{name} ({group.id[:12]}); coterie add brings in others"
+                note("made all the same", more)
+                raise
 
     run(task())
 
@@ -77,13 +86,24 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove users, with all their devices, from a group."""
-    change(
-        group,
-        profile,
-        as_json,
-        lambda handle: handle.remove(*users),
-        f"removed {escape(visible(', '.join(users)))}",
-    )
+
+    async def act(handle: GroupHandle) -> None:
+        _check_members(handle, users)
+        await handle.remove(*users)
+
+    change(group, profile, as_json, act, f"removed {escape(visible(', '.join(users)))}")
+
+
+def _check_members(handle: GroupHandle, users: list[str]) -> None:
+    """Raises `StateError` for a name that nobody in the group has: a slip would be answered like success."""
+    if handle.status != "active" or handle.waiting():
+        return  # Somebody may be about to come in.
+    members = set(handle.members())
+    short = {member.partition("@")[0] for member in members}
+    for user in users:
+        if user not in members | short:
+            msg = f"{user} is not in this group; see: coterie members"
+            raise StateError(msg)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -131,8 +151,9 @@ def groups(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
         async with opened(profile) as client:
             await catch_up(client)
             asked = client.asked()
+            ordered = sorted(client.groups(), key=lambda g: (g.name.casefold(), g.id))
             rows = [(g.name, g.id, g.status, len(g.members()) if g.status == "active" else 0)
-                    for g in client.groups()]  # fmt: skip
+                    for g in ordered]  # fmt: skip
             if as_json:
                 keys = ("name", "id", "status", "users")
                 answer([dict(zip(keys, row, strict=True)) for row in rows], as_json=True)
@@ -280,6 +301,10 @@ _RULES = {"add": "may_add", "remove": "may_remove", "rename": "may_rename"}
 def _rule(change: str) -> tuple[str, str | bool | int]:
     """A rule's name and new value from `NAME=VALUE`."""
     word, _, value = change.partition("=")
+    known = "add", "remove", "rename", "links", "receipts", "replace-after", "evict-after"
+    if word not in known:
+        msg = f"there is no rule {word!r}; the rules are {', '.join(known)}: coterie rules --help"
+        raise StateError(msg)
     name = _RULES.get(word, word.replace("-", "_"))
     if name in {"replace_after", "evict_after"} and value.isdecimal():
         return name, int(value) * DAY
@@ -358,9 +383,9 @@ def requests(
             realm = client.identity.stored.realm.decode()
             table = Table("user", "asked", "devices", "note", box=None)
             for request in found:
-                user, note = person(request.user, realm), visible(request.note)
+                user, words = person(request.user, realm), visible(request.note)
                 when = clock(request.asked_at)
-                table.add_row(escape(user), when, str(request.devices), escape(note))
+                table.add_row(escape(user), when, str(request.devices), escape(words))
             out().print(table)
 
     run(task())

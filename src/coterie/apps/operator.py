@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from coterie.apps.answering import JsonOption, answer, note, out
 from coterie.errors import StateError, UnsupportedError
@@ -143,7 +143,7 @@ def user_devices(
     if as_json:
         answer([{"device": d, "valid_until": until} for d, until in found], as_json=True)
         return
-    table = Table("device", "certificate ends")
+    table = Table(Column("device", no_wrap=True), "certificate ends")
     for device, until in found:
         table.add_row(device, f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC")
     out().print(table)

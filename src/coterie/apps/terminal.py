@@ -87,7 +87,8 @@ def report(client: Client, group: GroupHandle, done: str, *, as_json: bool) -> N
     """Says that it is done, or stored, or why it cannot be; exit code 1 then."""
     check(client)
     left = group.waiting()
-    words = f"{done} (stored; {left} waiting for the service)" if left else done
+    later = f"[yellow]stored, not done yet:[/] {done} ({left} waiting for the service)"
+    words = later if left else done
     facts = {"id": group.id, "name": group.name, "status": group.status, "waiting": left}
     answer(facts, words, as_json=as_json)
 

@@ -6,6 +6,7 @@ it says so, and the next command (or `tail -f`) carries it out.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -14,9 +15,10 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from coterie.apps.answering import JsonOption, answer, ask, out, say
+from coterie.apps.chatting import following, greet, typed_lines
 from coterie.apps.diagnosis import diagnose
 from coterie.apps.profile import DEFAULT_SERVER, opened, profile_path, run
 from coterie.apps.showing import clock, person, visible
@@ -157,7 +159,7 @@ def tail(
                 for handle in client.groups():
                     await handle.tell_seen()
                 return
-            async for _ in client.changes():
+            async for _ in following(client):
                 _show_news(client, wanted, as_json=as_json)
 
     run(task())
@@ -203,7 +205,8 @@ def devices(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
             if as_json:
                 answer([{"device": d, "valid_until": v} for d, v in found], as_json=True)
             else:
-                table = Table("device", "certificate ends", "", box=None)
+                # The whole id, also on a narrow terminal: revoke-device wants it.
+                table = Table(Column("device", no_wrap=True), "certificate ends", "", box=None)
                 for device, until in found:
                     table.add_row(device, clock(until), "this one" if device == own else "")
                 out().print(table)
@@ -349,12 +352,12 @@ def revoke_device(device: str, profile: ProfileOption = None, as_json: JsonOptio
 @app.command(rich_help_panel=MESSAGES)
 def chat(group: GroupArgument, profile: ProfileOption = None) -> None:
     """Chat line by line: what you type is sent, what comes is shown. End with Ctrl-D."""
-    import asyncio
 
     async def task() -> None:
         async with opened(profile) as client:
             await catch_up(client)
             handle = client.group(group)
+            greet(handle)
             realm = client.identity.stored.realm.decode()
             for message in handle.history(10):
                 _show_message(message, realm, as_json=False)
@@ -362,14 +365,14 @@ def chat(group: GroupArgument, profile: ProfileOption = None) -> None:
                 handle.mark_read(message)
 
             async def show() -> None:
-                async for _ in client.changes(poll=5):
+                async for _ in following(client, poll=5):
                     _show_news(client, handle.id, as_json=False)
 
             showing = asyncio.create_task(show())
             try:
-                while line := await asyncio.to_thread(sys.stdin.readline):
+                async for line in typed_lines():
                     if line.strip():
-                        await handle.send(line.rstrip("\n"))
+                        await handle.send(line)
             finally:
                 showing.cancel()
                 await asyncio.gather(showing, return_exceptions=True)

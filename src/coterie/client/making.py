@@ -93,9 +93,15 @@ class Making(Supplying):
 
     async def _claim_of(self, user: str) -> list[ClaimedPackage]:
         suites = (self.group.context.cipher_suite,)
-        result = await self._tools.inboxes.claim(
-            api.Claim(api.DeliveryVersion.COTERIE1, user.encode(), suites)
-        )
+        claim = api.Claim(api.DeliveryVersion.COTERIE1, user.encode(), suites)
+        try:
+            result = await self._tools.inboxes.claim(claim)
+        except Refused as refused:
+            if refused.code != api.ErrorCode.UNKNOWN_NAME:
+                raise
+            # The service's words name nobody, and several may be added at once.
+            who = f"{user} cannot be added: there is no such user, or no device of theirs has logged in"
+            raise Refused(refused.code, who, rule=refused.rule) from refused
         try:
             for claimed in result.packages:
                 inbox_of(read_key_package(claimed.key_package))
