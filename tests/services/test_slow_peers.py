@@ -20,7 +20,7 @@ from coterie.apps.connections import FRAGMENTS, HEAD_BYTES
 from coterie.transport.api import SUBPROTOCOL, ErrorCode, Failure, ServiceInfo
 from tests.installation import CONFIG, Installation
 
-LIMITS = Connections(most_of_prefix=40, head_timeout=1.0, slow_after=1.0, slowest=1000)
+LIMITS = Connections(most_of_prefix=40, head_timeout=2.0, slow_after=1.0, slowest=1000)
 TABLE = f"""
 [connections]
 most_of_prefix = {LIMITS.most_of_prefix}
@@ -28,7 +28,7 @@ head_timeout = {LIMITS.head_timeout}
 slow_after = {LIMITS.slow_after}
 slowest = {LIMITS.slowest}
 """
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds that a test waits for what should take one or two."""
 READ = b"POST /v1/logs/read HTTP/1.1\r\nhost: x\r\n"
 
