@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -18,6 +19,8 @@ from coterie.client.links import read_link, write_link
 from coterie.errors import ServiceError, StateError
 from coterie.mls.types import CipherSuite
 from coterie.transport import api
+from coterie.transport.client import DeliveryClient
+from coterie.transport.refusal import Refused
 from tests.client_world import REALM, START, World, world
 
 BOB, CAROL, DAVE = (f"{name}@{REALM}" for name in ("bob", "carol", "dave"))
@@ -299,6 +302,32 @@ def test_a_link_whose_epoch_is_gone_says_so_and_nothing_stays_stored(tmp_path: P
                 await carol.join(write_link(good.replace(box_key=bytes(32))))
             assert carol.asked() == []
             assert len(carol.vault.packages(carol.identity)) == stock
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("code", "retry_after", "kept"),
+    [
+        (api.ErrorCode.RATE_LIMITED, 60, True),
+        (api.ErrorCode.QUOTA, None, False),
+        (api.ErrorCode.GONE, 60, False),
+    ],
+)
+def test_a_request_is_kept_where_waiting_helps_and_the_link_is_still_good(
+    tmp_path: Path, code: api.ErrorCode, retry_after: float | None, kept: bool
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            _, _, carol, link = await _asking(w)
+            refused = Refused(code, "no", rule="D-BOX-1", retry_after=retry_after)
+            with mock.patch.object(DeliveryClient, "post_request", side_effect=refused):
+                if kept:
+                    await carol.join(link)
+                else:
+                    with pytest.raises(StateError):
+                        await carol.join(link)
+            assert bool(carol.asked()) == kept
 
     asyncio.run(story())
 
