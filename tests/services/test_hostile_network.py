@@ -35,7 +35,8 @@ from coterie.mls.group import CommitOptions
 from coterie.mls.group import commit as commit_module
 from coterie.mls.treekem import seal_path
 from coterie.storage import StorageKey
-from coterie.transport import api
+from coterie.transport import api, asking
+from coterie.transport.http import HTTPCarrier
 from tests.client_world import texts
 from tests.hostile_proxy import Proxy, Writer, between, response
 from tests.installation import CONFIG, Installation
@@ -477,6 +478,45 @@ def test_an_answer_without_end_is_not_kept(services: Services, tmp_path: Path) -
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert after - before < 300 * 1024
         await s.agree(alice, bob)
+
+    play(services, tmp_path, story)
+
+
+@pytest.mark.parametrize("path", ["logs/read", "chunks/fetch", "service"])
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_an_answer_that_drips_is_given_up_and_asked_for_again(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, part: str
+) -> None:
+    monkeypatch.setattr(asking, "PATIENCE", 2.0)
+
+    async def drip(writer: Writer, content: bytes) -> None:
+        whole = response(content)
+        head = whole.index(b"\r\n\r\n") + 4
+        writer.write(whole[: 20 if part == "head" else head])
+        while True:
+            writer.write(b"a")
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+    async def story(s: Scene) -> None:
+        alice, bob = await s.friends("alice", "bob")
+        await alice.groups()[0].send("in the end")
+        carrier = HTTPCarrier(s.proxy.url)
+        asked: dict[str, Callable[[], Awaitable[object]]] = {
+            "logs/read": bob.sync,
+            "service": carrier.info,
+            "chunks/fetch": lambda: carrier.call(
+                "chunks/fetch", api.FetchChunks(bytes(32), bytes(32), bytes(32), ()), api.Chunks
+            ),
+        }
+        s.proxy.raw[path] = drip
+        started = time.monotonic()
+        with pytest.raises(ServiceError, match="no whole answer"):
+            await asked[path]()
+        assert time.monotonic() - started < 20
+        await carrier.close()
+        await s.agree(alice, bob)
+        assert texts(bob)[0] == "in the end"
 
     play(services, tmp_path, story)
 

@@ -16,10 +16,9 @@ from coterie.errors import DecodeError, ServiceError
 from coterie.mls.tls import Struct
 from coterie.transport import as_api
 from coterie.transport.as_api import Operation, Refused, RequestHeader
+from coterie.transport.asking import ask
 
 Answer = TypeVar("Answer", bound=Struct)
-MAX_ANSWER = 64 * 1024 * 1024
-"""Bytes; only a revocation list comes near."""
 
 
 class DeviceKey(Protocol):
@@ -41,7 +40,12 @@ class AuthenticationClient:
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, base_url: str, realm: str, *, clock: Callable[[], int]
+        self,
+        http: httpx.AsyncClient,
+        base_url: str,
+        realm: str,
+        *,
+        clock: Callable[[], int],
     ) -> None:
         self._http = http
         self._base = base_url.rstrip("/")
@@ -105,27 +109,20 @@ class AuthenticationClient:
             headers["Content-Type"] = as_api.MEDIA_TYPE
         url = f"{self._base}/v{as_api.VERSION}/{path}"
         try:
-            async with self._http.stream(method, url, content=body, headers=headers) as response:
-                answer = await _read(response)
-        except httpx.HTTPError as error:
+            response, answer = await ask(
+                self._http,
+                method,
+                url,
+                body,
+                whose="the Authentication Service's",
+                headers=headers,
+            )
+        except (httpx.HTTPError, TimeoutError) as error:
             msg = f"the Authentication Service at {self._base} cannot be reached: {error}"
             raise ServiceError(msg, retry_after=5) from error
         if response.status_code == 200:
             return answer
         raise _refused(response, answer)
-
-
-async def _read(response: httpx.Response) -> bytes:
-    if response.headers.get("content-encoding", "identity") != "identity":
-        msg = "the Authentication Service's answer is compressed, which was not asked for"
-        raise ServiceError(msg)
-    body = bytearray()
-    async for part in response.aiter_bytes():
-        body += part
-        if len(body) > MAX_ANSWER:
-            msg = f"the Authentication Service's answer is longer than {MAX_ANSWER} bytes"
-            raise ServiceError(msg)
-    return bytes(body)
 
 
 def _decode(kind: type[Answer], body: bytes) -> Answer:

@@ -13,12 +13,10 @@ from websockets.typing import Subprotocol
 from coterie.errors import DecodeError, ServiceError
 from coterie.mls.tls import Struct
 from coterie.transport import api
+from coterie.transport.asking import MAX_ANSWER, ask
 from coterie.transport.refusal import Refused, Unreachable
 
 T = TypeVar("T", bound=Struct)
-
-MAX_ANSWER: Final = 64 * 1024 * 1024
-"""The largest answer or frame that is taken, in bytes."""
 
 _RETRY: Final = 1.0
 _CLOSE_TIMEOUT: Final = 1.0
@@ -85,11 +83,16 @@ class HTTPCarrier:
     """Carries requests to the service at a base URL such as `https://example.org/`.
 
     `tls` is the context to verify the service with, None for the platform's; `timeout` is in seconds and holds for each
-    step of a request. One carrier keeps connections open; requests that must not be linked go over different carriers.
+    step of a request (`asking` bounds all of them together). One carrier keeps connections open; requests that must not
+    be linked go over different carriers.
     """
 
     def __init__(
-        self, base_url: str, *, tls: ssl.SSLContext | None = None, timeout: float = 30.0
+        self,
+        base_url: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = 30.0,
     ) -> None:
         self._base = base_url.rstrip("/") + "/v1/"
         self._tls = tls
@@ -121,9 +124,14 @@ class HTTPCarrier:
         self, method: str, path: str, answer: type[T], content: bytes | None = None
     ) -> T:
         try:
-            async with self._client.stream(method, self._base + path, content=content) as response:
-                body = await read_bounded(response)
-        except httpx.HTTPError as error:
+            response, body = await ask(
+                self._client,
+                method,
+                self._base + path,
+                content,
+                whose="the service's",
+            )
+        except (httpx.HTTPError, TimeoutError) as error:
             raise _unreachable(error) from error
         return _answer(response, body, answer)
 
@@ -157,21 +165,6 @@ def _unreachable(error: Exception) -> Unreachable:
         f"the service cannot be reached ({type(error).__name__}: {error}); what was sent may have been stored",
         retry_after=_RETRY,
     )
-
-
-async def read_bounded(response: httpx.Response) -> bytes:
-    """The body of an answer; raises `ServiceError` above `MAX_ANSWER` bytes, or if it is compressed.
-
-    A compressed one, which nobody asked for, could become a thousand times as long.
-    """
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise ServiceError("the service's answer is compressed, which was not asked for")
-    body = bytearray()
-    async for part in response.aiter_bytes():
-        body += part
-        if len(body) > MAX_ANSWER:
-            raise ServiceError(f"the service's answer is longer than {MAX_ANSWER} bytes")
-    return bytes(body)
 
 
 def _answer(response: httpx.Response, body: bytes, answer: type[T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from coterie.errors import DecodeError, ServiceError
-from coterie.transport import api, as_api, authentication
+from coterie.transport import api, as_api, asking
 from coterie.transport.authentication import AuthenticationClient
 from coterie.transport.client import Connection
 from coterie.transport.http import HTTPCarrier
@@ -179,9 +179,24 @@ def _asked(response: httpx.Response) -> ServiceError:
 
 
 def test_the_authentication_services_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authentication, "MAX_ANSWER", 100)
+    monkeypatch.setattr(asking, "MAX_ANSWER", 100)
     assert "longer" not in str(_asked(httpx.Response(200, content=bytes(100))))
     assert "longer than 100 bytes" in str(_asked(httpx.Response(200, content=bytes(101))))
+
+
+def test_the_authentication_services_answer_is_given_up_if_it_drips(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asking, "PATIENCE", 0.1)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.01)
+            yield b"a"
+
+    late = _asked(httpx.Response(200, content=dripping()))
+    assert "no whole answer" in str(late)
+    assert late.retry_after is not None
 
 
 def test_the_authentication_services_answer_decodes_or_is_an_error() -> None:
