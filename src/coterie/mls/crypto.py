@@ -432,7 +432,8 @@ class Suite:
         """SignWithLabel. A key of another suite's scheme is the caller's mistake: ValueError."""
         if key.scheme.name != self.signature.name:
             raise ValueError(f"{self.name} signs with {self.signature.name}, not {key.scheme.name}")
-        return self.signature.sign(key.key, _labelled(label, content))
+        # By the key's own scheme: it signs with the library that loaded it (`sodium`).
+        return key.scheme.sign(key.key, _labelled(label, content))
 
     def verify_with_label(
         self, public: bytes, label: str, content: bytes, signature: bytes, *, rule: str

@@ -1,4 +1,4 @@
-"""libsodium beside OpenSSL, for verifying Ed25519 and for X25519: faster, and X25519 lets other threads run.
+"""libsodium beside OpenSSL, for Ed25519 and for X25519: faster, and X25519 lets other threads run.
 
 Nothing is used of it until `use_libsodium` is called, which an application does once, before it has keys; it needs the
 extra `fast` (PyNaCl). Members who judge a signature differently fork a group, so OpenSSL's verdict stays the only one:
@@ -7,6 +7,7 @@ extra `fast` (PyNaCl). Members who judge a signature differently fork a group, s
   computes). There are few such strings; where one occurs, OpenSSL is asked.
 - Both compute without the cofactor and refuse S >= L. A version of libsodium that does not is found by the cases in
   `_CASES`, and is not used.
+- Signatures are the same to the last bit: Ed25519 is deterministic.
 - X25519 agrees for all strings: both ignore the highest bit, reduce, and refuse an all-zero result.
 
 `docs/decisions/0111-libsodium-beside-openssl.md` has the table and the numbers.
@@ -15,17 +16,21 @@ extra `fast` (PyNaCl). Members who judge a signature differently fork a group, s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature
 
 from coterie.errors import UnsupportedError
-from coterie.mls.crypto import ED25519, suite_of
+from coterie.mls.crypto import ED25519, SignatureScheme, suite_of
 from coterie.mls.hpke import DHKEM_X25519, X25519_BY_OPENSSL, Curve
+from coterie.mls.secret import Secret
 
 _ED25519_SUITES = (1, 3)
 _LONGEST = 1 << 16
 """Longer messages go to OpenSSL: PyNaCl copies what it verifies, twice."""
+_LONGEST_SIGNED = 1 << 14
+"""As above, for signing, which reads a message twice: OpenSSL hashes faster."""
 
 
 def _delicate() -> frozenset[bytes]:
@@ -43,6 +48,10 @@ def _delicate() -> frozenset[bytes]:
 _DELICATE = _delicate()
 
 
+SigningKey: TypeAlias = tuple[Secret, bytes]
+"""Seed and public key, which libsodium wants in one string; apart, so that only the seed is a secret."""
+
+
 @dataclass(frozen=True, slots=True)
 class Library:
     """What is used of libsodium: errors are ValueError and InvalidSignature, as OpenSSL's are."""
@@ -53,6 +62,10 @@ class Library:
     """Of private and public key."""
     public_bytes: Callable[[bytes], bytes]
     """Of a private key."""
+    signing_public: Callable[[bytes], bytes]
+    """Of a seed: the public key."""
+    sign: Callable[[bytes, bytes], bytes]
+    """Of seed with public key, and message."""
 
 
 def load() -> Library:
@@ -80,7 +93,13 @@ def load() -> Library:
         except exceptions.RuntimeError:
             raise ValueError("it is a point of low order") from None
 
-    return Library(verify, exchange, bindings.crypto_scalarmult_base)
+    return Library(
+        verify,
+        exchange,
+        bindings.crypto_scalarmult_base,
+        lambda seed: bindings.crypto_sign_seed_keypair(seed)[0],
+        lambda key, message: bindings.crypto_sign(message, key)[:64],
+    )
 
 
 # Public key, message, R, S, verdict: made by `python -m bench.edge_cases`.
@@ -158,6 +177,28 @@ def verifier(library: Library) -> Callable[[bytes, bytes, bytes], None]:
     return verify
 
 
+def signer(library: Library) -> SignatureScheme[SigningKey]:
+    """Ed25519, signing by a library and verifying by it with OpenSSL's verdict."""
+    quick, by_openssl = library.sign, ED25519.sign
+
+    def sign(key: SigningKey, message: bytes) -> bytes:
+        seed, public = key
+        if len(message) > _LONGEST_SIGNED:
+            return by_openssl(ED25519.load(seed), message)
+        return quick(seed + public, message)
+
+    return SignatureScheme(
+        name=ED25519.name,
+        private_length=ED25519.private_length,
+        load=lambda private: (Secret(private), library.signing_public(private)),
+        public_bytes=lambda key: key[1],
+        sign=sign,
+        verify=verifier(library),
+        check_public=ED25519.check_public,
+        public_length=ED25519.public_length,
+    )
+
+
 def use_libsodium() -> None:
     """From now on, in all groups of this process; call it before there are keys.
 
@@ -166,7 +207,7 @@ def use_libsodium() -> None:
     """
     library = load()
     check(library)
-    scheme = replace(ED25519, verify=verifier(library))
+    scheme = signer(library)
     for number in _ED25519_SUITES:
         suite_of(number).signature = scheme
     DHKEM_X25519.curve = Curve(
@@ -182,7 +223,7 @@ def use_libsodium() -> None:
 
 
 def use_openssl() -> None:
-    """Undoes `use_libsodium`; keys that were used in between must not be used on."""
+    """Undoes `use_libsodium`; HPKE keys that were used in between must not be used on."""
     for number in _ED25519_SUITES:
         suite_of(number).signature = ED25519
     DHKEM_X25519.curve = X25519_BY_OPENSSL

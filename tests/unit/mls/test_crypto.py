@@ -187,6 +187,8 @@ def test_without_deterministic_nonces_in_openssl_ecdsa_takes_random_ones(
             raise UnsupportedAlgorithm("OpenSSL is too old")
         return real(algorithm)
 
+    # pyca looks its class up at the first signature of a process, and must not find the one below.
+    crypto.ECDSA_P256.sign(crypto.ECDSA_P256.generate(os.urandom).key, b"message")
     monkeypatch.setattr(ec, "ECDSA", older)
     scheme = crypto._ecdsa(ec.SECP256R1(), P256_ORDER, hashes.SHA256())
     key = scheme.generate(os.urandom)

@@ -143,6 +143,43 @@ def test_exchanges_and_public_keys_are_the_same() -> None:
         assert LIBRARY.public_bytes(private) == X25519_BY_OPENSSL.public_bytes(loaded)
 
 
+@pytest.mark.parametrize("length", [0, 100, 1 << 14, (1 << 14) + 1, 100_000])
+def test_signatures_are_the_same(length: int) -> None:
+    scheme = sodium.signer(LIBRARY)
+    for _ in range(20):
+        private, message = os.urandom(32), os.urandom(length)
+        by_openssl, by_libsodium = ED25519.load(private), scheme.load(private)
+        assert scheme.public_bytes(by_libsodium) == ED25519.public_bytes(by_openssl)
+        assert scheme.sign(by_libsodium, message) == ED25519.sign(by_openssl, message)
+
+
+def test_libsodium_signs_what_is_short_and_openssl_what_is_long() -> None:
+    signed = []
+
+    def sign(_key: bytes, message: bytes) -> bytes:
+        signed.append(message)
+        return bytes(64)
+
+    scheme = sodium.signer(replace(LIBRARY, sign=sign))
+    key = scheme.load(bytes(32))
+    assert scheme.sign(key, b"short") == bytes(64)
+    assert scheme.sign(key, bytes((1 << 14) + 1)) != bytes(64)
+    assert signed == [b"short"]
+
+
+def test_a_key_signs_with_the_library_that_loaded_it() -> None:
+    suite = suite_of(1)
+    sodium.use_openssl()
+    old = suite.load_signature_key(bytes(32))
+    expected = suite.sign_with_label(old, "label", b"content")
+    sodium.use_libsodium()
+    new = suite.load_signature_key(bytes(32))
+    assert isinstance(new.key, tuple)
+    assert suite.sign_with_label(old, "label", b"content") == expected
+    assert suite.sign_with_label(new, "label", b"content") == expected
+    assert old.public == new.public
+
+
 def test_a_long_message_is_verified_by_openssl() -> None:
     key = ED25519.generate(os.urandom)
     message = bytes(100_000)
