@@ -17,19 +17,31 @@ from coterie.transport import api
 
 _SIZES = (4096, 8192, 16384)
 _TAG = 16
+UNKNOWN = 0xFFFFFFFF
+"""In the place of a leaf's index that is not known."""
 
 
 def return_content(line: Line, package: Package, ticket: bytes, now: int) -> api.RequestContent:
     """What a member says to be added again in the place of its leaf (D-BOX-7)."""
     leaf = line.group.member(line.group.own_leaf)
-    return request_to_return(line.binding.log_id, package, ticket, leaf.leaf, leaf.node, now=now)
+    return request_to_return(line.binding.log_id, package, ticket, leaf.node, leaf.leaf, now=now)
 
 
 def request_to_return(
-    log_id: bytes, package: Package, ticket: bytes, leaf_index: int, node: LeafNode, *, now: int
+    log_id: bytes,
+    package: Package,
+    ticket: bytes,
+    node: LeafNode | None,
+    leaf_index: int = UNKNOWN,
+    *,
+    now: int,
 ) -> api.RequestContent:
-    """The request to take a package in the place of a leaf node, which is likely to be at an index (D-BOX-7)."""
-    replaced = api.Replaced(LeafIndex(leaf_index), api.sha256(node.encode()))
+    """The request to take a package in the place of a leaf node, which is likely to be at an index (D-BOX-7).
+
+    Without a node the request names no leaf: its sender remembers none (D-BOX-14).
+    """
+    remembered = api.ZERO32 if node is None else api.sha256(node.encode())
+    replaced = api.Replaced(LeafIndex(leaf_index), remembered)
     return signed_request(
         package,
         api.RequestTBS(
@@ -71,11 +83,16 @@ def join_request(
     """What somebody with a link says to be let in (D-BOX-6)."""
     message = MLSMessage.of(package.bundle.key_package).encode()
     tbs = api.RequestTBS(link.log_id, api.RequestKind.JOIN, message, ticket, now, note=note)
+    return post_into(link, signed_request(package, tbs))
+
+
+def post_into(link: api.Link, content: api.RequestContent) -> api.PostRequest:
+    """A request, sealed to the box of a link (D-BOX-2)."""
     sealed = suite_of(link.cipher_suite).hpke.seal(
         link.box_key,
         api.BOX_INFO + link.log_id + link.epoch,
         b"",
-        _padded(signed_request(package, tbs)),
+        _padded(content),
         secrets.token_bytes,
     )
     return api.PostRequest(link.log_id, link.epoch, link.box_token, api.SealedRequest(*sealed))

@@ -24,6 +24,7 @@ from typing import Self
 
 import httpx
 
+from coterie.client.calling import answer_calls
 from coterie.client.content import ProfileRules
 from coterie.client.conversation import Conversation
 from coterie.client.cores import on_all_cores
@@ -529,6 +530,7 @@ class Client:
         await self._mailbox.read()
         await post_asks(self.tools)
         await self._inviting.post_declines()
+        await answer_calls(self.tools, self._conversations.values())
         if self._clock() - self._revocations_at >= REVOCATION_AGE:
             with suppress(ServiceError):
                 await self.tools.refresh()

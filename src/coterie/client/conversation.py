@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 
 from coterie.client import events
 from coterie.client.admitting import Admitting
+from coterie.client.calling import Calling
 from coterie.client.gathering import Gathering
 from coterie.client.intents import COMMITS, Intent, IntentKind
 from coterie.client.moving import Moving
@@ -39,7 +40,7 @@ _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.Erro
 _LONGEST_END_WAIT = 60
 
 
-class Conversation(Moving, Admitting, Seeing, Tending, Gathering):
+class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
     """A group that this device is in, or was."""
 
     async def sync(self) -> None:
@@ -55,6 +56,7 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering):
             await self._add_own_devices()
             await self._carry_out()
             await self._ask_to_return()
+            await self._call_silent()
             await self._keep_state()
             await self._reread()
 

@@ -47,7 +47,6 @@ _AT_ONCE = 4
 """Requests under way at a time."""
 _BATCH = 128
 """Chunks asked for in one request."""
-_UNKNOWN = 0xFFFFFFFF
 
 
 class Absent(ServiceError):
@@ -201,6 +200,10 @@ class Joins:
                 raise
             what = f"the state of {prospect.name!r} cannot be had: {error}"
             tools.emit(events.Problem("", what, "a member is asked to add this device again"))
+            return
+        except StateError as error:
+            # To a group that has no right to be entered (section 11): that holds up nothing else.
+            self._give_up(join, f"an invitation is not valid: {error}")
             return
         except (RuleViolation, VerificationError, DecodeError, DecryptionError) as error:
             join = join.replace(hopeless=1)
@@ -384,7 +387,7 @@ class Joins:
         # Where the leaf is, only the tree would say.
         node = old.bundle.key_package.leaf_node
         log_id = prospect.binding.log_id
-        content = request_to_return(log_id, package, ticket, _UNKNOWN, node, now=now)
+        content = request_to_return(log_id, package, ticket, node, now=now)
         suite = prospect.opened.suite
         try:
             request = sealed_request(suite, prospect.keys, prospect.epoch, content)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from coterie.client.calling import note_call
 from coterie.client.content import DAY
 from coterie.client.conversation import Conversation
 from coterie.client.events import Problem
@@ -90,9 +91,16 @@ class Mailbox:
         """Takes what arrived, and fills the stock where that used it up."""
         stored = self._tools.identity.stored
         cursor = self._tools.vault.inbox_cursor()
-        result = await self._tools.inboxes.read_inbox(
-            api.ReadInbox(stored.inbox_id, bytes(stored.inbox_token), cursor)
-        )
+        try:
+            result = await self._tools.inboxes.read_inbox(
+                api.ReadInbox(stored.inbox_id, bytes(stored.inbox_token), cursor)
+            )
+        except Refused as refused:
+            if refused.code != api.ErrorCode.UNKNOWN_INBOX:
+                raise
+            # What this device published first when it was enrolled did not arrive.
+            await self.publish()
+            return
         if result.items:
             await self._read_logs()
         for item in result.items:
@@ -147,6 +155,9 @@ class Mailbox:
                 continue
             if content.request is not None:
                 self._take_request(package, content.request, item.number)
+                return
+            if content.call is not None:
+                note_call(self._tools, package, content.call, item.number)
                 return
             try:
                 await self._inviting.take(package, content, item.number)

@@ -21,6 +21,10 @@ _DUE = b"tell-seen/"
 _QUIET = b"quiet"
 _NEXT_LOOK = b"next-look"
 _LINKING = b"linking"
+_NEXT_CALL = b"next-call/"
+_CALLS = "calls"
+_LEAVING = b"leaving/"
+_CALLED = "called"
 _ADDED = "added"
 _RENEWED = "renewed"
 _HEARD = "heard"
@@ -67,6 +71,13 @@ class StoredGoing(Struct):
 
     leaf: Annotated[int, Uint(4)]
     at: Annotated[int, Uint(8)]
+
+
+class StoredCall(Struct):
+    """A call from a group in which this device does not take part, and when it was answered; 0 where it was not."""
+
+    call: api.Call
+    answered_at: Annotated[int, Uint(8)] = 0
 
 
 class StepNotes:
@@ -146,7 +157,7 @@ class StepNotes:
 
     def forget_members(self, conversation: str) -> None:
         """Deletes what was noted of members, since this device is out or comes in anew."""
-        for space in (_ADDED, _RENEWED, _HEARD, _REVOKED, _GOING):
+        for space in (_ADDED, _RENEWED, _HEARD, _REVOKED, _GOING, _CALLED):
             for key, _ in list(self._tx.scan(space, conversation.encode())):
                 self._tx.delete(space, key)
 
@@ -166,6 +177,31 @@ class StepNotes:
     def set_next_look(self, at: int) -> None:
         """When to ask which devices the user has."""
         self._tx.put(_CLIENT, _NEXT_LOOK, b"%d" % at, secret=False)
+
+    def set_leaving(self, conversation: str, *, leaving: bool) -> None:
+        """Whether this device has proposed its own removal, which takes effect with a Commit of somebody else."""
+        key = _LEAVING + conversation.encode()
+        if leaving:
+            self._tx.put(_CLIENT, key, b"1", secret=False)
+        else:
+            self._tx.delete(_CLIENT, key)
+
+    def save_call(self, stored: StoredCall) -> None:
+        """Keeps a call; the newest from a log takes the place of those before."""
+        self._tx.put(_CALLS, bytes(stored.call.box.log_id), stored.encode())
+
+    def forget_call(self, log_id: bytes) -> None:
+        """It was answered a while ago, or needs no answer."""
+        self._tx.delete(_CALLS, log_id)
+
+    def set_next_call(self, conversation: str, at: int) -> None:
+        """When to look next who is to be called."""
+        self._tx.put(_CLIENT, _NEXT_CALL + conversation.encode(), b"%d" % at, secret=False)
+
+    def note_called(self, conversation: str, leaf: int, now: int) -> None:
+        """A member was called, or it was left to others."""
+        key = conversation.encode() + leaf.to_bytes(_LEAF)
+        self._tx.put(_CALLED, key, b"%d" % now, secret=False)
 
     def set_linking(self, until: int) -> None:
         """Until when a further device may log in with a code of this one."""
@@ -217,6 +253,24 @@ class VaultNotes:
         """When to ask which devices the user has; None where that was never thought of."""
         value = self._view.get(_CLIENT, _NEXT_LOOK)
         return None if value is None else int(value)
+
+    def leaving(self, conversation: str) -> bool:
+        """Whether this device has proposed its own removal."""
+        return self._view.get(_CLIENT, _LEAVING + conversation.encode()) is not None
+
+    def calls(self) -> list[StoredCall]:
+        """Calls that are to be answered, or were not long ago."""
+        return [StoredCall.decode(value) for _, value in self._view.scan(_CALLS)]
+
+    def next_call(self, conversation: str) -> int | None:
+        """When to look next who is to be called; None where nobody has looked."""
+        value = self._view.get(_CLIENT, _NEXT_CALL + conversation.encode())
+        return None if value is None else int(value)
+
+    def called_at(self, conversation: str, leaf: int) -> int:
+        """When a member was called last; 0 where it was not."""
+        value = self._view.get(_CALLED, conversation.encode() + leaf.to_bytes(_LEAF))
+        return int(value or 0)
 
     def linking(self) -> int:
         """Until when a further device may log in with a code of this one; 0 where there was none."""

@@ -362,6 +362,8 @@ class Reading(Making):
             if intent.sealed is None or intent.sealed.entry.hash() != outcome.entry_hash:
                 continue
             step.remove_intent(intent_id)
+            if intent.kind == IntentKind.LEAVE:
+                step.set_leaving(self.id, leaving=True)
             if intent.kind != IntentKind.SEND:
                 return []
             content = Content.decode(intent.argument)
@@ -392,6 +394,10 @@ class Reading(Making):
                 step.update_intent(intent_id, intent.waiting())
         if outcome.correct is not None:
             step.add_intent(self.id, Intent(IntentKind.CORRECT, b"", sealed=outcome.correct))
+        if self._tools.vault.leaving(self.id) and not commit.removes_self:
+            # Whoever committed had not read that this device wants to go, or it was this device itself.
+            step.set_leaving(self.id, leaving=False)
+            step.add_intent(self.id, Intent(IntentKind.LEAVE, b""))
         doubts = self._doubt_state(step, commit, fits=outcome.state_fits)
         if commit.removes_self:
             return [events.RemovedFromGroup(self.id, self._name_of(commit), _reason(commit))]

@@ -5,18 +5,17 @@ from __future__ import annotations
 import random
 import secrets
 from abc import abstractmethod
-from contextlib import suppress
 
 from coterie.client import events
 from coterie.client.box import check_request, open_request, return_content, return_request
-from coterie.client.identity import inbox_of, read_key_package, seal_envelope
+from coterie.client.identity import inbox_of, read_key_package
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
 from coterie.client.line import (
     Line,
 )
-from coterie.client.making import NOT_SEALED
 from coterie.client.notes import StoredGoing
 from coterie.client.place import DROPPED, UNSURE
+from coterie.client.posting import post_to
 from coterie.client.reading import Reading
 from coterie.client.vault import Step
 from coterie.errors import CoterieError
@@ -88,19 +87,8 @@ class Returning(Reading):
         users = [user for user in self.users() if user != tools.identity.user]
         random.shuffle(users)
         envelope = api.EnvelopeContent(api.EnvelopeKind.REQUEST, request=content)
-        suites = (self.group.context.cipher_suite,)
         for user in users[:_ASKED]:
-            claim = api.Claim(api.DeliveryVersion.COTERIE1, user.encode(), suites)
-            try:
-                claimed = await tools.inboxes.claim(claim)
-            except Refused:
-                continue
-            for package in claimed.packages:
-                # One who cannot be asked keeps nobody from being asked who can.
-                with suppress(Refused, *NOT_SEALED):
-                    key_package = read_key_package(package.key_package)
-                    sealed = seal_envelope(key_package, package.ticket, envelope)
-                    await tools.inboxes.post_envelope(sealed)
+            await post_to(tools, user, int(self.group.context.cipher_suite), envelope)
 
     def take_request(self, step: Step, request: api.RequestContent) -> bool:
         """Notes a request that came by the inbox; False where it is not for this group (D-INB-10)."""

@@ -250,6 +250,7 @@ class Step(StepNotes, KeepingStep):
             self._tx.remove_intent(intent_id)
         self.forget_joins(conversation)
         self.forget_members(conversation)
+        self.set_leaving(conversation, leaving=False)
         self.set_status(conversation, "left", why)
 
     def set_status(self, conversation: str, status: str, why: str = "") -> None:

@@ -111,6 +111,24 @@ def test_a_group_is_renamed_for_everybody(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_who_leaves_and_commits_before_the_others_do_is_removed_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = [await w.device(name) for name in ("alice", "bob")]
+            await (await alice.create_group("Friends")).add("bob")
+            await w.settle()
+            await bob.groups()[0].leave()
+            # Nobody can remove itself: bob's own Commit ends the epoch in which that was proposed.
+            await bob.groups()[0].renew_keys()
+            await w.settle(rounds=3)
+            assert bob.groups()[0].status == "left"
+            assert set(alice.groups()[0].members()) == {alice.user}
+
+    asyncio.run(story())
+
+
 def test_who_leaves_is_removed_by_the_others(tmp_path: Path) -> None:
     async def story() -> None:
         async with world(tmp_path) as w:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -260,5 +261,25 @@ def test_without_a_key_package_of_the_device_it_is_added_later(tmp_path: Path) -
             w.now += LOOK_WHILE_LINKING
             await w.settle()
             assert _devices(alice) == [{ALICE: 1, BOB: 2}] * 2
+
+    asyncio.run(story())
+
+
+def test_a_device_whose_first_key_packages_did_not_arrive_publishes_them_later(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            _, bob = await _two_groups(w)
+            code, _ = await bob.link_code()
+            tablet = await w.open.enter_async_context(w.profile("bob-tablet"))
+            lost = mock.patch.object(tablet, "publish", side_effect=ServiceError("it was lost"))
+            with lost, pytest.raises(ServiceError):
+                await tablet.enrol("bob", code)
+            w.clients["bob-tablet"] = tablet
+            await tablet.sync()
+            w.now += 60
+            await w.settle("bob", "bob-tablet")
+            assert _devices(tablet) == [{ALICE: 1, BOB: 2}] * 2
 
     asyncio.run(story())

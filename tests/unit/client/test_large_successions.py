@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from coterie.client import mailbox
+from coterie.client import reforming as reforming_module
 from coterie.client.chunks import WIDTH
 from tests.client_world import World, texts
-from tests.successions import group, group_of, jam, line, run, same, suite
+from tests.successions import group, group_of, jam, line, problems, run, same, suite
 
 NAMES = tuple(f"u{n}" for n in range(WIDTH + 2))
 
@@ -53,5 +55,23 @@ def test_a_large_group_is_replaced_and_followed_by_a_download(tmp_path: Path) ->
             assert client.vault.invitations() == []
         await w.settle()
         assert same(*clients[:4])
+
+    run(tmp_path, story)
+
+
+def test_a_large_group_by_who_has_no_right_holds_up_nothing(tmp_path: Path) -> None:
+    async def story(w: World) -> None:
+        clients = await group_of(w, *NAMES, "mallory")
+        await jam(w, clients[-1])
+        with (
+            mock.patch.object(reforming_module, "may_reform", return_value=True),
+            mock.patch.object(reforming_module, "_check_jammed"),
+        ):
+            await group(clients[-1]).reform()
+        told = await w.settle("u1")
+        assert any("no right to replace the group" in what for what in problems(told["u1"]))
+        assert clients[1].vault.invitations() == []
+        assert group(clients[1]).invitations() == []
+        assert group(clients[1]).status == "stuck"
 
     run(tmp_path, story)

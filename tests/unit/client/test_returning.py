@@ -93,7 +93,7 @@ def test_a_request_to_come_back_is_its_own_clients_and_of_now(tmp_path: Path) ->
 
             def taken(package: Package, log_id: bytes) -> bool:
                 request = request_to_return(
-                    log_id, package, bytes(32), line.group.own_leaf, node, now=w.now
+                    log_id, package, bytes(32), node, line.group.own_leaf, now=w.now
                 )
                 with alice.vault.step() as step:
                     return alice._conversations[group].take_request(step, request)

@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from coterie.client.line import verify_receipt
 from coterie.delivery.store import Connection
 from coterie.errors import CoterieError, VerificationError
-from coterie.testing.simulator.device import Device
 from coterie.testing.simulator.observer import Adopted, name_of
 from coterie.testing.simulator.world import World
 from coterie.transport import api
@@ -253,6 +252,39 @@ def a_moved_group_arrives(world: World) -> None:
             raise Broken("a_moved_group_arrives", f"{device.label} is still on the way")
 
 
+def a_jammed_group_goes_on_together(world: World) -> None:
+    """Of the groups that honest members make in its place all are in the one that counts (D-SUC-6, D-SUC-7)."""
+    if not world.reformed or world.kit.lying_service:
+        return
+    counts = min(world.reformed)
+    for device in world.honest:
+        line = device.line()
+        if device.status != "active" or line is None or line.binding.log_id != counts:
+            what = (
+                f"{device.label} is {device.status} and not in the group that counts: {device.why}"
+            )
+            raise Broken("a_jammed_group_goes_on_together", what)
+        there = {name_of(member.node.credential) for member in line.group.members()}
+        if there & world.kit.dishonest:
+            raise Broken("a_jammed_group_goes_on_together", "the offender is in it")
+
+
+def later_devices_come_once(world: World) -> None:
+    """What a user enrols later is added by one of the user's own devices, once; what left stays out (D-DIR-10)."""
+    for label in world.later | world.unlinked:
+        device, added = world.devices[label], world.observer.added.get(label, {})
+        if strangers := set(added.values()) - {device.user}:
+            raise Broken("later_devices_come_once", f"{label} was added by {strangers}")
+        if len(added) > 1:
+            raise Broken("later_devices_come_once", f"{label} was added {len(added)} times")
+        if world.kit.lying_service:
+            continue
+        if label in world.later and device.status != "active":
+            raise Broken("later_devices_come_once", f"{label} is {device.status}: {device.why}")
+        if label in world.unlinked and device.status != "left":
+            raise Broken("later_devices_come_once", f"{label} is {device.status} and had left")
+
+
 def databases_do_not_join(world: World) -> None:
     """No byte string of 8 bytes or more, nor its hash, stands in both databases (D-DIR-9)."""
     mail = set()
@@ -282,50 +314,20 @@ def nobody_is_moved_unasked(world: World) -> None:
 
 
 def nobody_is_locked_out(world: World) -> None:
-    """Who is a member can take part again, and all are in one epoch (D-BOX-8, D-BUN-11, D-COR-1).
+    """Who is a member can take part again, and all are in one epoch (D-BOX-8, D-BOX-14, D-INB-8, D-BUN-11, D-COR-1).
 
     Holds after the storms while the service is honest and another honest member is there.
     """
     if world.kit.lying_service:
         return
-    members = _members(world)
-    inside = [d for d in world.honest if d.label in members or d.status == "active"]
-    places = {}
-    for device in inside:
-        if _knows_nobody(world, device):
-            continue  # Those whom it can ask are stuck as well: the line is over for it (D-SUC-6).
-        if device.status in {"none", "left"}:
-            continue  # Its Welcome went with whoever added it (removed, or restored) and D-INB-8 waits 14 days.
-        line = device.line()
-        if device.status != "active" or line is None:
-            what = f"{device.label} is {device.status}: {device.why}; {device.refused[-1:]}"
-            raise Broken("nobody_is_locked_out", what)
-        places[device.label] = (line.group.epoch, line.group.epoch_authenticator)
-    if len(set(places.values())) > 1:
-        epochs = {label: epoch for label, (epoch, _) in places.items()}
-        refused = {d.label: d.refused[-1:] for d in inside}
+    for device in world.missing():
+        what = f"{device.label} is {device.status}: {device.why}; {device.refused[-1:]}"
+        raise Broken("nobody_is_locked_out", what)
+    lines = {d.label: line for d in world.honest if d.status == "active" and (line := d.line())}
+    if len({(line.group.epoch, line.group.epoch_authenticator) for line in lines.values()}) > 1:
+        epochs = {label: line.group.epoch for label, line in lines.items()}
+        refused = {d.label: d.refused[-1:] for d in world.honest}
         raise Broken("nobody_is_locked_out", f"members are in epochs {epochs}: {refused}")
-
-
-def _knows_nobody(world: World, device: Device) -> bool:
-    """Whether a stuck device can name none of those members that are active."""
-    line = device.line()
-    if device.status != "stuck" or line is None:
-        return False
-    known = {name_of(member.node.credential) for member in line.group.members()}
-    active = {d.label for d in world.honest if d.status == "active"}
-    return bool(active) and not active & known
-
-
-def _members(world: World) -> set[str]:
-    """Who is in the group, as those honest members see it who are furthest on; a stuck one may not know it is out."""
-    lines = [line for d in world.honest if d.status == "active" and (line := d.line())]
-    if not lines:
-        # All are stuck: where a path may have failed for all, or all are copies, the line is over (D-SUC-6).
-        over = world.hopeless or bool(world.observer.restored)
-        return set() if over else {d.label for d in world.honest if d.status == "stuck"}
-    newest = max(lines, key=lambda line: line.group.epoch)
-    return {name_of(member.node.credential) for member in newest.group.members()}
 
 
 def what_was_wanted_is_done(world: World) -> None:
@@ -358,6 +360,8 @@ ALWAYS: tuple[Callable[[World], None], ...] = (
 
 AT_THE_END: tuple[Callable[[World], None], ...] = (
     a_moved_group_arrives,
+    a_jammed_group_goes_on_together,
+    later_devices_come_once,
     one_head_means_one_history,
     nobody_reads_what_comes_after,
     the_service_reads_nothing,

@@ -46,13 +46,15 @@ class Pause:
 class ModelIdentity(Identity):
     """A device with a basic credential `user/device`."""
 
-    def __init__(self, label: str, receipt_key: bytes, rng: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, user: str, label: str, receipt_key: bytes, rng: Callable[[int], bytes]
+    ) -> None:
         suite = suite_of(SUITE)
         key = suite.generate_signature_key(rng)
-        self._credential = Credential.basic(f"{label}@{REALM}/{label}".encode())
+        self._credential = Credential.basic(f"{user}@{REALM}/{label}".encode())
         self.stored = StoredIdentity(
             b"memory",
-            label.encode(),
+            user.encode(),
             REALM.encode(),
             label.encode(),
             SUITE,
@@ -105,17 +107,18 @@ class ModelIdentity(Identity):
 class ModelVault(Vault):
     """A vault that knows its device from the start."""
 
-    def __init__(self, profile: MemoryProfile, identity: Identity) -> None:
+    def __init__(self, profile: MemoryProfile, identity: Identity, *, looks: bool) -> None:
         super().__init__(profile)  # type: ignore[arg-type]
         self._identity = identity
+        self._looks = looks
 
     def identity(self) -> Identity | None:
         """The device."""
         return self._identity
 
     def next_look(self) -> int | None:
-        """Never: there is no Authentication Service to ask which devices a user has."""
-        return 1 << 62
+        """When it is asked which devices the user has; never where there is nobody to ask."""
+        return super().next_look() if self._looks else 1 << 62
 
 
 class ModelCarrier:
@@ -158,12 +161,16 @@ class _NoHTTP:
 class Device:
     """One member's device."""
 
-    def __init__(self, world: World, label: str) -> None:
+    def __init__(self, world: World, label: str, user: str = "") -> None:
         self.world = world
         self.label = label
         self.side = 0
         self.profile = MemoryProfile()
-        self.identity = ModelIdentity(label, world.service.receipt_key, world.randomness)
+        self.ask_devices: Callable[[], Coroutine[Any, Any, list[tuple[str, int]]]] | None = None
+        """Asks which devices the user has, where there is an Authentication Service."""
+        self.identity = ModelIdentity(
+            user or label, label, world.service.receipt_key, world.randomness
+        )
         self.snapshots: list[Contents] = []
         self.task: Coroutine[Any, Any, Any] | None = None
         self.told: list[Any] = []
@@ -175,7 +182,7 @@ class Device:
         self._is_open = False
         network = Network(lambda _: ModelCarrier(self, fresh=self._is_open), _NoHTTP)  # type: ignore[arg-type]
         client = Client(
-            ModelVault(self.profile, self.identity),
+            ModelVault(self.profile, self.identity, looks=self.ask_devices is not None),
             "memory",
             clock=self.world.clock,
             welcome_delay=0.0,
@@ -184,6 +191,8 @@ class Device:
         tools = client.tools
         tools.config = dataclasses.replace(tools.config, rng=self.world.randomness)
         tools.refresh = _nothing
+        if self.ask_devices is not None:
+            client._own_devices.listed = self.ask_devices  # type: ignore[method-assign]  # noqa: SLF001 - the service
         self._is_open = True
         return client
 

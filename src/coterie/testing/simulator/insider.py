@@ -244,7 +244,7 @@ class Insider:
         if line is None:
             return
         self.world.hopeless = True
-        with mock.patch.object(commit_module, "seal_path", _spoiling(rng)):
+        with mock.patch.object(commit_module, "seal_path", spoiling(rng)):
             pending, access = self.commit(line)
         self.post(self.bundle(line, Forgery(pending.message.encode(), access), rng))
 
@@ -372,15 +372,15 @@ def _known(epoch: Any) -> Any:  # noqa: ANN401 - an Epoch, which the member's li
     return epoch
 
 
-def _spoiling(rng: random.Random) -> Callable[..., Any]:
-    """`seal_path` that spoils some of the path secrets it seals."""
+def spoiling(rng: random.Random, share: float = 0.4) -> Callable[..., Any]:
+    """`seal_path` that spoils a share of the path secrets it seals."""
 
     def seal_path(*args: Any) -> Any:  # noqa: ANN401 - what the real one takes and gives
         nodes = []
         for node in real_seal_path(*args):
             sealed = tuple(
                 HPKECiphertext(c.kem_output, bytes(b ^ 1 for b in c.ciphertext))
-                if rng.random() < 0.4
+                if rng.random() < share
                 else c
                 for c in node.encrypted_path_secret
             )

@@ -83,6 +83,8 @@ class Observer:
     """The key packages (by hash) with which each device asked to be added again."""
     moved: dict[tuple[str, bytes], set[bytes]] = field(default_factory=dict)
     """The Commits that removed and added a device at once, by the device and the package's hash."""
+    added: dict[str, dict[bytes, str]] = field(default_factory=dict)
+    """The Commits that added a device which was not in the group, each with the user who made it."""
     entered: dict[str, set[bytes]] = field(default_factory=dict)
     """The leaves (by encryption key) as which each device came in by a Welcome."""
     forging: bool = False
@@ -195,6 +197,11 @@ class Observer:
         return stop
 
     def _note_moved(self, entry_hash: bytes, commit: StagedCommit) -> None:
+        went = {name_of(member.credential) for member in commit.removed}
+        for member in commit.added:
+            if (whom := name_of(member.credential)) not in went:
+                by = commit.committer.credential.identity.decode().partition("/")[0]
+                self.added.setdefault(whom, {})[entry_hash] = by
         if name_of(commit.committer.credential) in self.dishonest:
             return
         out = {

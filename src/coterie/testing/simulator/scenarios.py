@@ -6,8 +6,10 @@ import random
 from dataclasses import replace
 
 from coterie.testing.simulator.insider import Insider
+from coterie.testing.simulator.later_devices import LATER
 from coterie.testing.simulator.liar import LyingService
 from coterie.testing.simulator.outsiders import LinkHolder, RemovedMember
+from coterie.testing.simulator.reformings import REFORMING
 from coterie.testing.simulator.run import STORMY, Scenario
 from coterie.testing.simulator.successions import MOVING
 from coterie.testing.simulator.world import Kit, World
@@ -118,6 +120,15 @@ def _with_links(rng: random.Random) -> Kit:
 
 WITH_LINKS = Scenario("people who ask by a link", _with_links, (*STORMY, "ask", "ask", "ask"))
 """In bad weather as well: who asks is let in by one of the members, once."""
+LOST = Scenario(
+    "members who lose each other",
+    lambda rng: replace(_storm(rng), members=rng.randrange(2, 4), outsiders=3),
+    (
+        *("add", "add", "send", "sync", "sync", "start", "step", "remove", "tick"),
+        *("back_up", "restore", "hours", "hours", "hours", "lose_mail", "lose_mail"),
+    ),
+)
+"""Copies that forget who was added, members away beyond retention, and a service that loses invitations."""
 WITH_INSIDER = Scenario("an insider", _with_insider, ATTACKED, prepare=_insider)
 WITH_FLOOD = Scenario("an insider that floods", _small, ("send", "sync", "tick"), 6, prepare=_flood)
 WITH_REMOVED = Scenario("a removed member", _with_insider, ATTACKED, prepare=_removed)
@@ -133,6 +144,7 @@ SCENARIOS = (
     WEATHER,
     WITH_SUBSCRIBERS,
     WITH_LINKS,
+    LOST,
     WITH_INSIDER,
     WITH_FLOOD,
     WITH_REMOVED,
@@ -141,4 +153,6 @@ SCENARIOS = (
     WITH_LIAR,
     WITH_LIAR_AND_INSIDER,
     MOVING,
+    REFORMING,
+    LATER,
 )

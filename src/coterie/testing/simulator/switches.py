@@ -16,10 +16,12 @@ from unittest import mock
 
 from coterie.client import line as line_module
 from coterie.client import returning
+from coterie.client.calling import Calling
 from coterie.client.conversation import Conversation
 from coterie.client.line import Line
 from coterie.client.outcomes import Evidence, Stuck, Void
 from coterie.client.rereading import Rereading
+from coterie.client.tending import Tending
 from coterie.client.trail import Trail
 from coterie.client.vault import Vault
 from coterie.delivery import hub as hub_module
@@ -30,7 +32,7 @@ from coterie.delivery.logs import Logs
 from coterie.errors import CoterieError, VerificationError
 from coterie.mls.crypto import Suite
 from coterie.mls.group import Group
-from coterie.testing.simulator import scenarios, successions
+from coterie.testing.simulator import later_devices, reformings, scenarios, successions
 from coterie.testing.simulator.insider import Insider
 from coterie.testing.simulator.liar import LyingService
 from coterie.testing.simulator.outsiders import LinkHolder, RemovedMember
@@ -263,6 +265,34 @@ def _no_rates(_world: World) -> Iterator[None]:
         yield
 
 
+async def _call_nobody(_self: Calling) -> None:
+    """`Calling._call_silent` that calls nobody."""
+
+
+def _apart(world: World) -> None:
+    """One who is away beyond retention, and one who forgets whom it added: they know only each other (D-BOX-14)."""
+    forgetful, added = world.devices["m1"], world.devices["o0"]
+    forgetful.back_up()
+    _add(world, "m1", "o0")
+    added.sync()
+    forgetful.restore(0)
+    world.observer.restored["m1"] += 1
+    world.clock.advance(3 * RETENTION)
+    world.service.sweep()
+
+
+def _uninvited(world: World) -> None:
+    """Somebody is added, and the invitation is lost (D-INB-8)."""
+    world.loses_mail = 1
+    _add(world, "m0", "o0")
+
+
+def _add(world: World, by: str, whom: str) -> None:
+    handle = world.devices[by].handle
+    if handle is not None:
+        world.devices[by].run(handle.add(world.devices[whom].user))
+
+
 def _removing(rng: random.Random) -> Kit:
     return Kit(members=5 + rng.randrange(2), outsiders=0)
 
@@ -288,6 +318,30 @@ _WEEKS = Scenario(
     ("send", "renew", "sync", "sync", "day"),
     80,
     prepare=lambda world: LyingService(world).parts(random.Random(world.seed)),  # noqa: S311 - repeats
+)
+_APART = Scenario(
+    "two who know only each other",
+    lambda _rng: Kit(members=2, outsiders=1, patience=26),
+    ("tick",),
+    3,
+    prepare=_apart,
+)
+_REPLACED = dataclasses.replace(
+    reformings.REFORMING,
+    actions=("jam", "attack", "attack", "sync", "sync", "reform", "follow", "follow"),
+    length=16,
+)
+_ENROLLED = dataclasses.replace(
+    later_devices.LATER,
+    actions=("enrol", "look", "look", "sync", "sync", "unlink", "renew"),
+    length=24,
+)
+_UNINVITED = Scenario(
+    "an invitation that is lost",
+    lambda _rng: Kit(members=2, outsiders=1, patience=18),
+    ("tick",),
+    3,
+    prepare=_uninvited,
 )
 _INSIDE = ("attack", "attack", "sync", "send", "tick")
 _LIES = ("attack", "attack", "send", "renew", "sync", "sync")
@@ -399,6 +453,18 @@ SWITCHES: tuple[Switch, ...] = (
         40,
     ),
     Switch(
+        "D-BOX-14: who was not heard of for weeks is called",
+        _patch(Calling, "_call_silent", _call_nobody),
+        _APART,
+        frozenset({"nobody_is_locked_out"}),
+    ),
+    Switch(
+        "D-INB-8: who never appears is replaced",
+        _patch(Tending, "_silent", lambda _self: iter(())),
+        _UNINVITED,
+        frozenset({"nobody_is_locked_out"}),
+    ),
+    Switch(
         "D-BOX-10: who asks signs",
         _patch(returning, "check_request", _anything),
         _only(scenarios.WITH_INSIDER, "forges_return", actions=_INSIDE),
@@ -481,6 +547,26 @@ SWITCHES: tuple[Switch, ...] = (
         successions.anybody_succeeds,
         successions.MOVING,
         frozenset({"a_moved_group_arrives"}),
+    ),
+    Switch(
+        "D-SUC-6: a jammed group is replaced by who has the right",
+        reformings.anybody_replaces,
+        _REPLACED,
+        frozenset({"a_jammed_group_goes_on_together"}),
+        20,
+    ),
+    Switch(
+        "D-SUC-7: of several groups in its place the one with the smallest log id counts",
+        reformings.none_counts,
+        _REPLACED,
+        frozenset({"a_jammed_group_goes_on_together"}),
+        20,
+    ),
+    Switch(
+        "D-DIR-10: who was in the group is not brought back",
+        later_devices.all_are_missing,
+        _ENROLLED,
+        frozenset({"later_devices_come_once"}),
     ),
     Switch(
         "D-BUN-8: bundles have a rate",

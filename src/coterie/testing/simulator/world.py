@@ -23,7 +23,7 @@ from coterie.mls.tls import Struct
 from coterie.testing.clock import Clock
 from coterie.testing.randomness import Randomness
 from coterie.testing.simulator.device import Device, Pause
-from coterie.testing.simulator.observer import Observer
+from coterie.testing.simulator.observer import Observer, name_of
 from coterie.testing.simulator.service import RETENTION, ModelService
 from coterie.testing.simulator.watchers import Watcher
 from coterie.transport import api
@@ -87,6 +87,8 @@ class Kit:
     retention: int = RETENTION
     for_weeks: bool = False
     """Whether the story is long enough for what members look at once a day."""
+    patience: int = 45
+    """For how many days it is waited for who is missing when the storms are over (D-INB-8, D-BOX-14)."""
 
 
 class World:
@@ -119,6 +121,16 @@ class World:
         """Whether an attacker pressed on at the end, and whether a Commit landed all the same."""
         self.hopeless = False
         """Whether somebody made a Commit that nobody may be able to follow."""
+        self.reformed: dict[bytes, str] = {}
+        """The logs of the groups that honest members made in the place of a jammed one, and who made them."""
+        self.later: set[str] = set()
+        """Devices that their users enrolled later and want in the group."""
+        self.unlinked: set[str] = set()
+        """Devices that left the group, and stay their users'."""
+        self.loses_mail = 0
+        """How many envelopes a service answers and does not keep."""
+        self.users: Callable[[], None] | None = None
+        """What people do by themselves when the storms are over."""
         self.drops = 0
         """How many appends a lying service answers and does not keep."""
 
@@ -148,6 +160,13 @@ class World:
                     if device.task is not None:
                         device.task.close()
                 self.service.close()
+
+    @contextmanager
+    def calm(self) -> Iterator[None]:
+        """Nothing is lost while a scenario is prepared."""
+        loss, self.network.loss = self.network.loss, 0.0
+        yield
+        self.network.loss = loss
 
     def _populate(self) -> None:
         names = [f"m{n}" for n in range(self.kit.members)]
@@ -207,6 +226,9 @@ class World:
         """Asks the service, whoever it is."""
         if isinstance(request, api.PostEnvelope):
             self.observer.posted(request)
+            if self.loses_mail:
+                self.loses_mail -= 1
+                return api.Done()
         if isinstance(request, api.PostRequest):
             self.observer.posted(request.request)
         if isinstance(request, api.Append):
@@ -339,6 +361,10 @@ class World:
         self.clock.advance((1 + a % 11) * HOUR)
         self.service.sweep()
 
+    def do_lose_mail(self, _a: int, _b: int) -> None:
+        """The next envelope to an inbox is lost, though the service says that it has it."""
+        self.loses_mail = 1
+
     def do_day(self, _a: int, _b: int) -> None:
         """Most of a day passes."""
         self.clock.advance(20 * HOUR)
@@ -413,15 +439,47 @@ class World:
 
     def heal(self, rounds: int = 4) -> None:
         """Storms end: everybody is there, nothing is lost, and time passes."""
-        self.network.loss = 0.0
+        self.network.loss, self.loses_mail = 0.0, 0
         if not self.kit.lying_service:
             self.tamper.clear()
         self.service.subscribers.reconnect()
         self._press_on()
         for wait in ((61,) * rounds + (25 * HOUR,)) * 2 + (61,) * rounds:
-            for device in self.honest:
-                device.sync()
+            self._all_sync()
             self.clock.advance(wait)
+        days = 0
+        while self.missing() and days < self.kit.patience:
+            days += 1
+            for wait in (61, 61, 22 * HOUR):
+                self._all_sync()
+                self.clock.advance(wait)
+            self.service.sweep()
+        for _ in range(rounds if days else 0):
+            self._all_sync()
+            self.clock.advance(61)
+
+    def _all_sync(self) -> None:
+        for device in self.honest:
+            device.sync()
+        if self.users is not None:
+            self.users()
+
+    def members(self) -> set[str]:
+        """Who is in the group, as the honest members who are furthest on see it; a stuck one may not know it is out."""
+        lines = [line for d in self.honest if d.status == "active" and (line := d.line())]
+        if not lines:
+            # All are stuck: where a path may have failed for all, or all are copies, the line is over (D-SUC-6).
+            over = self.hopeless or bool(self.observer.restored)
+            return set() if over else {d.label for d in self.honest if d.status == "stuck"}
+        newest = max(lines, key=lambda line: line.group.epoch)
+        return {name_of(member.node.credential) for member in newest.group.members()}
+
+    def missing(self) -> list[Device]:
+        """The honest members that take no part, while another honest one is there and the service is honest."""
+        if self.kit.lying_service:
+            return []
+        members = self.members()
+        return [d for d in self.honest if d.label in members and d.status != "active"]
 
 
 class Waiting:

@@ -104,6 +104,7 @@ from coterie.transport.api.logs import (
 from coterie.transport.api.mail import (
     AckInbox,
     BoxItem,
+    Call,
     Claim,
     Claimed,
     ClaimResult,
@@ -167,6 +168,7 @@ __all__ = [
     "BoxItems",
     "Bundle",
     "Bytes",
+    "Call",
     "Chunk",
     "ChunkContent",
     "ChunkPosition",

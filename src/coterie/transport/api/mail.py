@@ -218,6 +218,7 @@ class EnvelopeKind(Uint8Enum):
 
     WELCOME = 1
     REQUEST = 2
+    CALL = 3
 
 
 class WelcomeContent(Struct):
@@ -232,12 +233,20 @@ class WelcomeContent(Struct):
     welcome: bytes
 
 
+class Call(Struct):
+    """Where a member that was not heard of for long can ask to be added again, and who says so (D-BOX-14)."""
+
+    box: Link
+    user: bytes
+
+
 class EnvelopeContent(Struct):
     """The plaintext of an inbox envelope (D-INB-5)."""
 
     kind: EnvelopeKind
     welcome: Annotated[WelcomeContent | None, When("kind", EnvelopeKind.WELCOME)] = None
     request: Annotated[RequestContent | None, When("kind", EnvelopeKind.REQUEST)] = None
+    call: Annotated[Call | None, When("kind", EnvelopeKind.CALL)] = None
     padding: bytes = b""
 
 
