@@ -157,6 +157,8 @@ class _Http(HttpToolsProtocol):
     """When the head must be complete, or the pace of the body is looked at; none while a request is worked on."""
     _reader_timer: asyncio.TimerHandle | None = None
     _waits_for_head = True
+    _is_complete = False
+    """Whether what was received last completed a request, or made a WebSocket of this."""
     _bytes = 0
     """Of this request so far."""
     _body = 0
@@ -181,13 +183,21 @@ class _Http(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._waits_for_head and self._request_timer is None:
-            # The first byte of a further request; an empty line before it counts too.
-            self._wait_for_head()
         self._bytes += len(data)
+        self._is_complete = False
         super().data_received(data)
         if self._bytes - self._body > HEAD_BYTES + 8 * self._body:
             self._refuse("431 Request Header Fields Too Large", "the request's head is too large")
+        elif not (self._is_complete or self._request_timer or self.transport.is_closing()):
+            self._watch_request()
+
+    def _watch_request(self) -> None:
+        """Begins to wait for the rest. Most requests come in one piece, and need no timer to be made for them."""
+        if self._waits_for_head:
+            # An empty line before a head counts too.
+            self._wait_for_head()
+        else:
+            self._watch_body()
 
     def _wait_for_head(self) -> None:
         self._request_timer = self.loop.call_later(self.limits.head_timeout, self._head_is_late)
@@ -203,7 +213,6 @@ class _Http(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._no_request_timer()
         self._waits_for_head = False
-        self._watch_body()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -212,7 +221,7 @@ class _Http(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._no_request_timer()
-        self._waits_for_head = True
+        self._waits_for_head = self._is_complete = True
         self._bytes = self._body = 0
         super().on_message_complete()
 
@@ -244,6 +253,7 @@ class _Http(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._no_timers()
+        self._is_complete = True
         # What the WebSocket sends has no head that could be too large.
         self._bytes = self._body = 0
         super().handle_websocket_upgrade()

@@ -39,6 +39,12 @@ class Transport(asyncio.Transport):
     def abort(self) -> None:
         self.ended = self.ended or "aborted"
 
+    def write(self, data: object) -> None:
+        """Takes everything."""
+
+    def pause_reading(self) -> None:
+        """Nothing is read that a test does not give."""
+
 
 @dataclass
 class Timer:
@@ -129,6 +135,52 @@ def test_who_takes_the_answer_after_all_is_not_watched_any_more() -> None:
         protocol.resume_writing()
 
     assert watch(stalls_and_goes_on, 1000, 1000) == ""
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
+HEAD, BODY = LIMITS.head_timeout, LIMITS.slow_after
+
+
+@pytest.mark.parametrize(
+    ("pieces", "waits"),
+    [
+        # A timer for each request would cost every append what only slow ones are to pay.
+        ((GET,), [[]]),
+        ((POST + b"body",), [[]]),
+        ((GET[:9],), [[HEAD]]),
+        ((GET[:9], GET[9:]), [[HEAD], []]),
+        ((POST[:9], POST[9:] + b"body"), [[HEAD], []]),
+        ((POST,), [[BODY]]),
+        ((POST, b"bo", b"dy"), [[BODY], [BODY], []]),
+        ((GET, b"\r\n"), [[], [HEAD]]),
+        ((GET, b"\r\n", GET), [[], [HEAD], []]),
+        ((GET, GET[:9]), [[], [HEAD]]),
+        ((b"no request\r\n\r\n",), [[]]),
+    ],
+)
+def test_only_what_is_missing_is_waited_for(
+    pieces: tuple[bytes, ...], waits: list[list[float]]
+) -> None:
+    class Idle(Loop):
+        def create_task(self, work: Any, **_: object) -> asyncio.Future[None]:
+            work.close()
+            return asyncio.get_running_loop().create_future()
+
+    async def main() -> list[list[float]]:
+        options = protocols(LIMITS)
+        loop, transport = Idle(), Transport(0)
+        config = uvicorn.Config(_nothing, interface="asgi3", **options)
+        protocol = options["http"](config, ServerState(), {}, loop)
+        protocol.connection_made(transport)
+        protocol._no_request_timer()
+        seen = []
+        for piece in pieces:
+            protocol.data_received(piece)
+            seen.append([timer.at for timer in loop.timers if not timer.cancelled])
+        return seen
+
+    assert asyncio.run(main()) == waits
 
 
 def test_a_doorkeeper_counts_all_and_each_prefix() -> None:
