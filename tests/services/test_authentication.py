@@ -276,6 +276,19 @@ async def test_an_expired_certificate_can_be_renewed_for_some_time(world: World)
     await refused(ErrorCode.EXPIRED, world.client.renew(key))
 
 
+async def test_who_may_not_renew_any_more_brings_in_no_device_and_throws_out_no_other(
+    world: World,
+) -> None:
+    key, issued = await world.enrolled()
+    world.time += world.settings.certificate_lifetime
+    code = (await world.client.link(key)).code.decode()
+    second = await world.client.enrol(Key(), "alice", code)
+    world.time += world.settings.renewal_grace + 2 * HOUR
+    await refused(ErrorCode.EXPIRED, world.client.link(key))
+    await refused(ErrorCode.EXPIRED, world.client.revoke(key, second.device.decode()))
+    assert len((await world.client.revoke(key, issued.device.decode())).devices) == 1
+
+
 async def test_a_device_gets_a_limited_number_of_certificates_in_a_day(world: World) -> None:
     world.settings = replace(world.settings, certificates_per_day=3)
     world.start()

@@ -22,7 +22,8 @@ def test_every_test_that_the_document_names_exists() -> None:
         assert path.is_file(), file
         if function:
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+            functions = ast.FunctionDef | ast.AsyncFunctionDef
+            names = {node.name for node in ast.walk(tree) if isinstance(node, functions)}
             assert function in names, f"{file}::{function}"
 
 

@@ -203,10 +203,14 @@ class AuthenticationService:
         holder = self.ledger.holder(old)
         return holder is not None and holder.device == successor.device
 
+    def _check_current(self, holder: Holder) -> None:
+        """A device whose certificate ended long ago may be lost; it brings in no other one, and gets no certificate."""
+        if self._now() > holder.valid_until + self.settings.renewal_grace:
+            _refuse(ErrorCode.EXPIRED, "the certificate ended too long ago; link the device again")
+
     def _check_renewal(self, holder: Holder) -> None:
         now = self._now()
-        if now > holder.valid_until + self.settings.renewal_grace:
-            _refuse(ErrorCode.EXPIRED, "the certificate ended too long ago; link the device again")
+        self._check_current(holder)
         if self.ledger.issued_since(holder.device, now - DAY) >= self.settings.certificates_per_day:
             msg = "the device asked for too many certificates today"
             raise Refused(ErrorCode.TOO_MANY, msg, retry_after=HOUR)
@@ -227,6 +231,7 @@ class AuthenticationService:
         self._open(Operation.LINK, as_api.LinkRequest, signed)
         with self.ledger.transaction():
             holder = self._holder(signed.signature_key)
+            self._check_current(holder)
             return self._new_code(holder.user_id, holder.user, self.settings.link_code_lifetime)
 
     def devices(self, signed: SignedRequest) -> as_api.DeviceList:
@@ -244,6 +249,8 @@ class AuthenticationService:
         with self.ledger.transaction():
             holder = self._holder(signed.signature_key)
             device = request.device.decode(errors="replace")
+            if device != holder.device:
+                self._check_current(holder)
             if device not in dict(self.ledger.devices(holder.user_id)):
                 _refuse(
                     ErrorCode.UNKNOWN_DEVICE,

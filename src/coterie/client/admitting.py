@@ -14,7 +14,7 @@ from coterie.client.links import ASK_ENDS, MAX_NOTE
 from coterie.client.notes import StoredJoin
 from coterie.client.returning import AHEAD, Returning
 from coterie.client.vault import Step
-from coterie.errors import CoterieError, StateError
+from coterie.errors import CoterieError, StateError, StorageError
 from coterie.transport import api
 
 MAX_JOINS = 200
@@ -93,6 +93,8 @@ class Admitting(Returning):
             inbox_of(package)
             client = authenticator.client_id(package.leaf_node.credential)
             user = self._tools.identity.user_of_credential(package.leaf_node.credential)
+        except StorageError:
+            raise
         except CoterieError:
             return False
         lifetime = package.leaf_node.lifetime

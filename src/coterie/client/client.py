@@ -504,6 +504,7 @@ class Client:
                 raise no_answer(error) from error
             with self.vault.step() as step:
                 step.save_line(conversation, line)
+                step.note_log(group.group_id, line.binding.log_id)
                 step.set_status(conversation, "active")
 
     async def join(self, link: str, note: str = "") -> None:

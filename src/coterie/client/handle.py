@@ -73,7 +73,7 @@ class GroupHandle:
 
     def admins(self) -> list[str]:
         """The users who are administrators."""
-        return [admin.decode() for admin in self._conversation.profile.admins]
+        return [admin.decode(errors="replace") for admin in self._conversation.profile.admins]
 
     async def add(self, *users: str) -> None:
         """Adds users with all their devices; stored at once, done as soon as the service answers."""
@@ -196,8 +196,10 @@ class GroupHandle:
 
     async def leave_anyway(self) -> None:
         """Leaves, even if nobody stays who is administrator: everybody has an administrator's rights then."""
-        if self._conversation.leave_alone():
-            return
+        async with self._conversation.lock:
+            # Whoever is in the middle of a step would store what was just deleted.
+            if self._conversation.leave_alone():
+                return
         await self._want(IntentKind.LEAVE, b"")
 
     async def send(self, text: str, *, answers: Message | None = None) -> str:

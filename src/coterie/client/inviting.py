@@ -411,6 +411,7 @@ class Inviting:
             step.add_box(
                 conversation, line.state.epoch, bytes(line.keys.box_seed), line.group.epoch
             )
+            step.note_log(line.group.group_id, line.binding.log_id)
             step.forget_ask(bytes(line.binding.log_id))
             step.remove_invitation(line.group.group_id.hex())
             if box is not None:

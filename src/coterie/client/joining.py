@@ -33,6 +33,7 @@ from coterie.errors import (
     RuleViolation,
     ServiceError,
     StateError,
+    StorageError,
     VerificationError,
 )
 from coterie.mls.framing import MLSMessage
@@ -129,13 +130,24 @@ class Joins:
         return None
 
     def _taken(self) -> frozenset[bytes]:
-        """The ids of the groups that this device is in."""
+        """The ids of the groups that this device is in, or was stopped in: only its user goes on there (D-REC-10)."""
         vault = self._tools.vault
         return frozenset(
             vault.present_group(name)
             for name in vault.conversations()
-            if vault.status(name) in {"active", "creating"}
+            if vault.status(name) in {"active", "creating", "stopped"}
         )
+
+    def _check_log(
+        self, binding: api.DeliveryBinding, welcome: api.WelcomeContent, group_id: bytes
+    ) -> None:
+        """A group is in one log: whoever knows its id could else put another group in the place of its history."""
+        if binding.log_id != welcome.log_id or self._tools.vault.log_of(group_id) not in {
+            None,
+            binding.log_id,
+        }:
+            msg = "the invitation names another log than the group's"
+            raise StateError(msg, rule="D-INB-7")
 
     def _open(
         self,
@@ -153,7 +165,7 @@ class Joins:
             continues=self._ended(continues),
         )
         binding = read_binding(opened.info.group_context.extensions)
-        _check_log(binding, welcome)
+        self._check_log(binding, welcome, opened.info.group_context.group_id)
         keys = EpochKeys.derive(opened.export_secret, binding.log_id)
         epoch = verify_opening(binding, keys, welcome.parent, welcome.opening)
         root = root_place_of(state, keys.state_secret)
@@ -177,14 +189,8 @@ class Joins:
     async def _carry_on(self, join: Invitation) -> None:
         tools, state = self._tools, join.welcome.state
         package = tools.vault.package(tools.identity, join.package)
-        try:
-            if package is None or state is None:
-                msg = "its key package is not held any more"
-                raise StateError(msg)
-            continues = self._continued(join.conversation.decode())
-            prospect = self._open(package, join.welcome, state, continues)
-        except CoterieError as error:
-            self._give_up(join, f"an invitation is not valid any more: {error}")
+        prospect = self._open_again(join, package, state)
+        if prospect is None or package is None or state is None:
             return
         try:
             if not join.hopeless:
@@ -213,6 +219,22 @@ class Joins:
             what = f"what was downloaded is not the state of {prospect.name!r}: {error}"
             tools.emit(events.Problem("", what, "a member is asked to add this device again"))
         await self._ask(join, prospect)
+
+    def _open_again(
+        self, join: Invitation, package: Package | None, state: api.ChunkRef | None
+    ) -> Prospect | None:
+        """What an invitation that was kept leads to; None where that is nothing, and it was given up."""
+        try:
+            if package is None or state is None:
+                msg = "its key package is not held any more"
+                raise StateError(msg)
+            continues = self._continued(join.conversation.decode())
+            return self._open(package, join.welcome, state, continues)
+        except StorageError:
+            raise
+        except CoterieError as error:
+            self._give_up(join, f"an invitation is not valid any more: {error}")
+            return None
 
     def _give_up(self, join: Invitation, why: str) -> None:
         with self._tools.vault.step() as step:
@@ -334,7 +356,7 @@ class Joins:
             continues=self._ended(continues),
         )
         line = Line.opened(group, welcome.parent, welcome.opening, shared)
-        _check_log(line.binding, welcome)
+        self._check_log(line.binding, welcome, group.group_id)
         by = self._tools.identity.user_of(group.tree, group.welcomed_by or LeafIndex(0))
         if continues is None and self._is_unwanted(line, by):
             self._decline(package, group.group_id, by, number)
@@ -400,12 +422,6 @@ class Joins:
         with tools.vault.step() as step:
             step.save_invitation(join.replace(asked_at=now))
         return True
-
-
-def _check_log(binding: api.DeliveryBinding, welcome: api.WelcomeContent) -> None:
-    if binding.log_id != welcome.log_id:
-        msg = "the invitation names another log than the group's"
-        raise StateError(msg, rule="D-INB-7")
 
 
 def _raise_first(results: Iterable[object]) -> None:

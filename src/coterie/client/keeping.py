@@ -26,6 +26,7 @@ _PREPARED_DECLINES = "prepared-declines"
 _DECLINES = "declines"
 _OF_GROUP = b"group/"
 _PRESENT = b"present/"
+_LOG_OF = b"log/"
 _LAZY = (b"n/", b"i/")
 MAX_PARKED = 64
 """How many invitations are kept that cannot be joined yet; the oldest is given up."""
@@ -157,6 +158,10 @@ class KeepingStep:
         if present:
             self._tx.put(_CLIENT, _PRESENT + conversation.encode(), group_id, secret=False)
 
+    def note_log(self, group_id: bytes, log_id: bytes) -> None:
+        """In which log a group is; it is in no other, as long as it lives (D-ACC-9)."""
+        self._tx.put(_CLIENT, _LOG_OF + group_id, log_id, secret=False)
+
     def save_origin(self, conversation: str, origin: Origin) -> None:
         """Which group a re-formed one replaces."""
         self._tx.put(_ORIGINS, conversation.encode(), origin.encode(), secret=False)
@@ -228,6 +233,10 @@ class KeepingView:
         if value is None and view.get(_CONVERSATIONS, group_id.hex().encode()) is not None:
             value = group_id.hex().encode()
         return None if value is None else value.decode()
+
+    def log_of(self, group_id: bytes) -> bytes | None:
+        """The log of a group that this device is in or was, None for another one."""
+        return self.profile.view.get(_CLIENT, _LOG_OF + group_id)
 
     def present_group(self, conversation: str) -> bytes:
         """The id of a conversation's group."""

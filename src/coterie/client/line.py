@@ -8,6 +8,7 @@ it is read back, not when the service answered.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -29,7 +30,14 @@ from coterie.client.outcomes import (
     Void,
 )
 from coterie.client.trail import Trail
-from coterie.errors import CoterieError, DecodeError, DecryptionError, StateError, VerificationError
+from coterie.errors import (
+    CoterieError,
+    DecodeError,
+    DecryptionError,
+    StateError,
+    StorageError,
+    VerificationError,
+)
 from coterie.mls.framing import MLSMessage, PublicMessage
 from coterie.mls.group import (
     ApplicationMessage,
@@ -46,6 +54,7 @@ from coterie.mls.rules import Rule
 from coterie.mls.secret import Secret
 from coterie.mls.tls import Struct, Uint
 from coterie.mls.types import SenderType
+from coterie.mls.validation.proposal_list import CommittedProposal
 from coterie.transport import api
 
 PRIVATE_RULES = frozenset(
@@ -331,7 +340,7 @@ class Line:
             if kind == api.EntryKind.BUNDLE:
                 return self._judge_bundle(entry, receipt, content, now)
             return self._judge_message(entry, receipt, content, now)
-        except Evidence:
+        except (Evidence, StorageError):
             raise
         except CoterieError as error:
             if error.rule == Rule.OWN_MESSAGE_UNKNOWN:
@@ -347,7 +356,7 @@ class Line:
         try:
             content = self.keys.open(entry)
             self._check_head(content.head, receipt)
-        except Evidence:
+        except (Evidence, StorageError):
             raise
         except CoterieError as error:
             return Void(number, str(error))
@@ -403,10 +412,14 @@ class Line:
         self.state = self.state.replace(used_leaves=(*self.state.used_leaves, leaf))
         try:
             commit, own = self._commit_of(content)
+        except StorageError:
+            # What this device's disk does not give is no verdict about anybody's Commit (D-VAL-6).
+            raise
         except CoterieError as error:
             if isinstance(error, DecryptionError) or error.rule in PRIVATE_RULES:
                 return Stuck(number, str(error), leaf=leaf)
-            if error.rule == Rule.CONFIRMATION_TAG and _has_private_inputs(content.commit):
+            waiting = self.group.pending_proposals
+            if error.rule == Rule.CONFIRMATION_TAG and _has_private_inputs(content.commit, waiting):
                 return Stuck(number, str(error), leaf=leaf)
             if error.rule == Rule.PROPOSAL_UNKNOWN and self.state.missed:
                 # The proposal may stand where retention was faster than this member (D-VAL-7).
@@ -516,15 +529,22 @@ def _bundle_of(entry: api.Entry) -> api.Bundle:
     return entry.header.bundle
 
 
-def _has_private_inputs(commit: bytes) -> bool:
-    """Whether a failed confirmation tag may be one's own failure: after a path or a PSK (D-VAL-8, D-VAL-9)."""
+def _has_private_inputs(commit: bytes, waiting: Iterable[CommittedProposal] = ()) -> bool:
+    """Whether a failed confirmation tag may be one's own failure: after a path or a PSK (D-VAL-8, D-VAL-9).
+
+    `waiting` are the proposals to which the Commit may refer; the tag is looked at only where all of them are known.
+    """
     body = MLSMessage.read(commit).body
     if not isinstance(body, PublicMessage) or not isinstance(body.content.body, Commit):
         return False
     content = body.content.body
-    return content.path is not None or any(
-        not isinstance(item.content, Proposal) or isinstance(item.content.content, PreSharedKey)
+    by_reference = {entry.reference: entry.proposal for entry in waiting}
+    proposals = [
+        item.content if isinstance(item.content, Proposal) else by_reference.get(item.content)
         for item in content.proposals
+    ]
+    return content.path is not None or any(
+        proposal is None or isinstance(proposal.content, PreSharedKey) for proposal in proposals
     )
 
 

@@ -328,6 +328,7 @@ class Moving(Rereading):
         with tools.vault.step() as step:
             step.continue_in(self.id, line.group.group_id, reformed=False, next_group=True)
             step.save_line(self.id, line)
+            step.note_log(line.group.group_id, line.binding.log_id)
             step.forget_origin(self.id)
             step.add_box(self.id, prepared.parent, bytes(first.box_seed), 0)
             step.add_box(self.id, line.state.epoch, bytes(line.keys.box_seed), line.group.epoch)

@@ -117,6 +117,9 @@ class Place:
         """The place in the log; loaded from storage where need be. `StateError` where the group is over here."""
         if self._line is None:
             self._line = self._tools.vault.load_line(self.id, self._tools.config)
+            if self._proposals_since is None and self._line.group.pending_proposals:
+                # Read by an earlier process; when, nobody remembers, and a later turn is as good.
+                self._proposals_since = self._tools.clock()
         return self._line
 
     @property

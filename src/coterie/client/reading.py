@@ -33,7 +33,7 @@ from coterie.client.successor import judge_successor, may_lead
 from coterie.client.supplying import DOUBT_WAIT
 from coterie.client.trail import Passed
 from coterie.client.vault import Step
-from coterie.errors import CoterieError, ServiceError, VerificationError
+from coterie.errors import CoterieError, ServiceError, StorageError, VerificationError
 from coterie.mls.group import StagedCommit
 from coterie.mls.group_context import GroupContext
 from coterie.mls.proposal import GroupContextExtensions
@@ -305,6 +305,8 @@ class Reading(Making):
             return []
         try:
             counting = judge_successor(line.group, outcome.content)
+        except StorageError:
+            raise
         except CoterieError as error:
             return self._act_on_void(Void(outcome.number, str(error)))
         if counting.leaf != succession.committer and not may_lead(

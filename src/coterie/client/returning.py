@@ -18,7 +18,7 @@ from coterie.client.place import DROPPED, UNSURE
 from coterie.client.posting import post_to
 from coterie.client.reading import Reading
 from coterie.client.vault import Step
-from coterie.errors import CoterieError
+from coterie.errors import CoterieError, StorageError
 from coterie.mls.tree_math import LeafIndex
 from coterie.transport import api
 from coterie.transport.refusal import Refused
@@ -143,6 +143,8 @@ class Returning(Reading):
             package = read_key_package(request.tbs.key_package)
             check_request(request, package, line.binding.log_id)
             client = authenticator.client_id(package.leaf_node.credential)
+        except StorageError:
+            raise
         except CoterieError:
             return False
         leaf, node = self._leaf_of(line, client, None), package.leaf_node.encode()
@@ -162,6 +164,8 @@ class Returning(Reading):
             check_request(request, package, _log_meant(line, request))
             inbox_of(package)
             client = authenticator.client_id(package.leaf_node.credential)
+        except StorageError:
+            raise
         except CoterieError:
             return None
         found = self._leaf_of(line, client, None if replaced is None else replaced.leaf_index)

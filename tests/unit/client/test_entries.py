@@ -221,6 +221,16 @@ def test_a_failed_tag_is_ones_own_failure_only_after_a_path_or_a_psk(tmp_path: P
         options = CommitOptions(path=False)
         bare = line.group.commit([Proposal.of(Add(package))], now=w.now, options=options)
         assert not _has_private_inputs(bare.message.encode())
+        line.group.drop_pending()
+        group, none = line.group, CommitOptions(path=False)
+        verified = group.check_key_package(package, now=w.now)
+        group.propose_add(verified, now=w.now)
+        referring = group.commit([], now=w.now, options=none).message.encode()
+        assert not _has_private_inputs(referring, group.pending_proposals)
+        group.drop_pending()
+        group.propose_psk(group.application_psk(group.epoch))
+        referring = group.commit([], now=w.now, options=none).message.encode()
+        assert _has_private_inputs(referring, group.pending_proposals)
 
     _run(tmp_path, story)
 

@@ -130,6 +130,7 @@ REFUSED: list[tuple[str, int | None, list[Any]]] = [
     ("may-remove", BOB, [Remove(LeafIndex(CAROL))]),
     ("binding", ALICE, [change(binding=BINDING.replace(log_id=bytes(32)))]),
     ("binding", ALICE, [change(binding=BINDING.replace(retention=1001))]),
+    ("binding", ALICE, [change(binding=BINDING.replace(receipt_key=b"r" * 32))]),
     ("binding", ALICE, [change(binding=BINDING.replace(predecessor=FOLLOWS))]),
     ("name-length", ALICE, [change(PROFILE.replace(name=LONG))]),
     ("no-admin", ALICE, [change(PROFILE.replace(admins=()))]),

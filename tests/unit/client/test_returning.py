@@ -6,17 +6,19 @@ import asyncio
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 
-from coterie.client import Client
+from coterie.client import Client, creating
 from coterie.client.box import (
     check_request,
     request_to_return,
     return_request,
     signed_request,
 )
+from coterie.client.events import Problem
 from coterie.client.identity import Package, read_key_package
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
 from coterie.errors import ServiceError, StateError, VerificationError
@@ -235,5 +237,53 @@ def test_who_had_to_come_back_itself_invites_again_whom_it_had_added(tmp_path: P
             assert [c.groups()[0].status for c in (alice, bob, carol)] == ["active"] * 3
             assert alice.groups()[0].waiting() == 0
             assert len({c.groups()[0].epoch_authenticator for c in (alice, bob, carol)}) == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("status", ["stuck", "left", "stopped"])
+def test_another_group_with_the_same_id_does_not_take_the_place_of_the_history(
+    tmp_path: Path, status: str
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            await alice.groups()[0].send("among friends")
+            await w.settle()
+            group_id = bytes.fromhex(bob.groups()[0].id)
+            if status == "left":
+                await alice.groups()[0].remove("bob")
+                await w.settle()
+            else:
+                with bob.vault.step() as step:
+                    step.set_status(bob.groups()[0].id, status, "for a test")
+            eve = await w.device("eve")
+            drawn = [b"l" * 32, group_id]
+            drawing = SimpleNamespace(token_bytes=lambda _: drawn.pop(0))
+            with mock.patch.object(creating, "secrets", drawing):
+                trap = await eve.create_group("Friends")
+            await trap.add("bob")
+            await bob.sync()
+            assert f"bob@{REALM}" in trap.members()
+            problems = [e.what for e in bob.pending_events() if isinstance(e, Problem)]
+            assert any(
+                "another log" in what or "in a group with the id" in what for what in problems
+            ), problems
+            assert bob.groups()[0].status == status
+
+    asyncio.run(story())
+
+
+def test_nobody_but_the_user_takes_a_device_back_into_a_log_that_contradicted_itself(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            with bob.vault.step() as step:
+                step.set_status(bob.groups()[0].id, "stopped", "for a test")
+            await _add_again(w, alice)
+            await bob.sync()
+            assert bob.groups()[0].status == "stopped"
 
     asyncio.run(story())
