@@ -62,13 +62,14 @@ lock: $(RELEASE_STAMP) ## renew the lock files (LOCK_ARGS=--upgrade for newer ve
 		--constraints requirements/dev.txt --output-file requirements/fuzz.txt
 	@$(UV_COMPILE) $(LOCK_ARGS) pyproject.toml --extra client --extra serve \
 		--constraints requirements/dev.txt --output-file requirements/runtime.txt
+	@$(UV_COMPILE) $(LOCK_ARGS) --group build \
+		--constraints requirements/dev.txt --output-file requirements/build.txt
 	@$(UV_COMPILE) $(LOCK_ARGS) --group release --output-file requirements/release.txt
 
 # Strict, since without it a package that could not be looked up counts as one without a weakness.
 .PHONY: audit
 audit: $(RELEASE_STAMP) ## look the pinned versions up in the vulnerability databases
-	@$(RELEASE)/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off \
-		--requirement requirements/runtime.txt --requirement requirements/dev.txt
+	@make/audit.sh $(RELEASE)/bin/pip-audit requirements/runtime.txt requirements/build.txt requirements/dev.txt
 
 .PHONY: sbom
 sbom: $(RELEASE_STAMP) ## write build/sbom.json (CycloneDX) for an installation with client and services

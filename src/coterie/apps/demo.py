@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -270,11 +272,11 @@ class Demo:
     def _group(self, label: str) -> GroupHandle:
         return self.clients[label].groups()[0]
 
-    def _same_epoch(self, *labels: str) -> None:
+    def _same_epoch(self, *labels: str, who: str = "all {} devices") -> None:
         groups = [self._group(label) for label in labels]
         seen = {(group.epoch, group.epoch_authenticator) for group in groups}
         self.stage.check(
-            f"all {len(labels)} devices are in epoch {groups[0].epoch} with the same authenticator",
+            f"{who.format(len(labels))} are in epoch {groups[0].epoch} with the same authenticator",
             holds=len(seen) == 1,
         )
 
@@ -289,6 +291,7 @@ class Demo:
     async def _catching_up(self) -> None:
         stage = self.stage
         await stage.scene("Carol is offline while the group goes through five epochs")
+        stage.say("alice's phone is switched off, too")
         before = self._group("carol").epoch
         for round_number in range(5):
             label = ("alice", "bob")[round_number % 2]
@@ -297,7 +300,7 @@ class Demo:
             await self.settle("alice", "bob")
         stage.say(f"carol's device still stands in epoch {before}; now it comes back")
         await self.settle("carol")
-        self._same_epoch("alice", "bob", "carol")
+        self._same_epoch("alice", "bob", "carol", who="the {} devices that are on")
         texts = [m.text for m in self._group("carol").history() if "watch report" in m.text]
         stage.check("carol has all five reports, in order", holds=len(texts) == 5)
 
@@ -335,7 +338,9 @@ class Demo:
                 "the tablet found its own Commit in the log, went on, and was heard once",
                 holds=heard.count("back again, nothing lost") == 1,
             )
-            self._same_epoch("alice", "bob", "carol", "alice-phone")
+            self._same_epoch(
+                "alice", "bob", "carol", "alice-phone", who="the {} others, the phone among them,"
+            )
         finally:
             await proxy.stop()
 
@@ -361,16 +366,20 @@ class Demo:
         names = [b"alice", b"bob", b"carol", b"Lighthouse", REALM.encode(), b"watch report"]
         content = b"".join(p.read_bytes() for p in directory.glob("logs.db*"))
         table = Table(box=None, padding=(0, 2))
-        for column in ("number", "what the service sees", "bytes", "received"):
+        for column in ("epoch", "entry", "what the service sees", "bytes", "received"):
             table.add_column(column)
         kinds = {1: "message", 2: "end of an epoch", 3: "correction", 4: "successor"}
         with sqlite3.connect(f"file:{logs}?mode=ro", uri=True) as database:
             rows = database.execute(
-                "SELECT number, kind, size, hour FROM entry ORDER BY key LIMIT 6"
+                "SELECT epoch, number, kind, size, hour FROM entry ORDER BY key LIMIT 6"
             ).fetchall()
             count = database.execute("SELECT count(*) FROM entry").fetchone()[0]
-        for number, kind, size, hour in rows:
-            table.add_row(str(number), kinds[kind], str(size), f"hour {hour}")
+        ordinals: dict[int, str] = {}
+        for epoch, number, kind, size, hour in rows:
+            # The service's own names for epochs are random.
+            ordinal = ordinals.setdefault(epoch, f"{len(ordinals) + 1}.")
+            received = f"{datetime.fromtimestamp(hour * 3600, UTC):%Y-%m-%d, %H} h UTC"
+            table.add_row(ordinal, str(number), kinds[kind], str(size), received)
         stage.console.print(table)
         stage.say(f"[dim]… {count} entries in all[/]")
         found = [name.decode() for name in names if name in content]
@@ -428,7 +437,7 @@ def demo(
     stage = Stage(pause=0.0 if fast else 1.5)
     stage.console.print(
         Panel(
-            "One server that orders what it cannot read, three people, four devices,\n"
+            "One server that orders what it cannot read, three people, five devices,\n"
             "one crash, one removal. Everything happens in a temporary directory.",
             title="Coterie",
             border_style="cyan",
@@ -437,9 +446,20 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="coterie-demo-") as directory:
         asyncio.run(Demo(Path(directory), stage).run())
     stage.console.print(f"\n[green]{len(stage.checks)} claims checked.[/] To go on alone:\n")
-    for command in (
-        "coterie serve",
-        "coterie user add alice            # in another terminal: prints a one-time code",
-        "coterie login alice --code CODE   # then: coterie new Friends, coterie chat Friends",
+    command = _own_command()
+    for words, about in (
+        ("serve", ""),
+        ("user add alice", "in another terminal: prints a one-time code"),
+        ("login alice --code CODE", "then: new Friends, chat Friends"),
     ):
-        stage.console.print(f"   [bold]{escape(command)}[/]")
+        comment = f"   # {about}" if about else ""
+        stage.console.print(f"   [bold]{escape(f'{command} {words}')}[/][dim]{comment}[/]")
+
+
+def _own_command() -> str:
+    """What a person types to run this program from here: after `make demo` its directory is on nobody's path."""
+    found, script = shutil.which("coterie"), Path(sys.executable).with_name("coterie")
+    if (found and Path(found).parent.resolve() == script.parent.resolve()) or not script.exists():
+        return "coterie"
+    here = Path.cwd()
+    return str(script.relative_to(here) if script.is_relative_to(here) else script)

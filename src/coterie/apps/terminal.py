@@ -127,7 +127,9 @@ def _about_members(event: Event, realm: str) -> str:
         case MembersAdded() if event.users == (event.by,):
             did = f"{_who(realm, event.by)} added another own device"
         case MembersAdded():
-            did = f"{_who(realm, event.by)} added {_who(realm, *event.users)}"
+            others = _who(realm, *(user for user in event.users if user != event.by))
+            own = " and another own device" if event.by in event.users else ""
+            did = f"{_who(realm, event.by)} added {others}{own}"
         case MembersRemoved():
             did = f"{_who(realm, event.by)} removed {_who(realm, *event.users)}{_why(event.why)}"
         case MembersReturned():
