@@ -13,19 +13,23 @@ import asyncio
 import cProfile
 import json
 import pstats
+import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.floor import Prices, calls, decrypt
 from coterie.client import Client
 from coterie.client.content import Content
+from coterie.delivery.service import Places
 from coterie.storage import Message, MessageState, Profile, StorageKey
 from coterie.transport import api
 from tests.client_world import World, world
 from tests.crowd import crowd
 
+ROUNDS = 10
 TEXT = "a message of ordinary length, as people write them, and a little more than that"
 
 
@@ -43,7 +47,7 @@ def messages_floor(prices: Prices, size: int) -> float:
 def storing_floor(folder: Path, count: int) -> float:
     """Seconds that so many rows of the history take in one transaction, each."""
     key = StorageKey.given(bytes(32))
-    with Profile.open(folder / "floor", key, create=True) as profile:
+    with Profile.open(folder, key, create=True) as profile:
         start = time.thread_time()
         with profile.transaction() as tx:
             for number in range(count):
@@ -75,34 +79,57 @@ async def fill(w: World, alice: Client, count: int) -> int:
     return size
 
 
+@dataclass(slots=True)
+class Times:
+    """Microseconds for each message, of one round each: floor and client lie next to each other in time."""
+
+    client: list[float] = field(default_factory=list)
+    primitives: list[float] = field(default_factory=list)
+    row: list[float] = field(default_factory=list)
+
+    def medians(self) -> dict[str, float]:
+        """The medians, and that of the rounds' ratios."""
+        found = {
+            name: round(statistics.median(getattr(self, name)) * 1e6, 1)
+            for name in ("client", "primitives", "row")
+        }
+        each = zip(self.client, self.primitives, self.row, strict=True)
+        ratios = [client / (primitives + row) for client, primitives, row in each]
+        return {**found, "ratio": round(statistics.median(ratios), 2)}
+
+
 async def measure(count: int, members: int, *, profiled: bool) -> dict[str, float]:
-    """Microseconds for each message: of the client, and of the floor."""
+    """Medians over rounds: bob is away while alice sends a part of the messages, and reads them."""
+    times, watch, prices = Times(), cProfile.Profile(), Prices()
+    part = count // ROUNDS
     with tempfile.TemporaryDirectory() as folder:
-        async with world(Path(folder)) as w:
+        # With its database in memory the service would read in the client's thread.
+        async with world(Path(folder), Places.within(Path(folder))) as w:
             alice = await w.device("alice")
             async with w.profile("bob", durable=True) as bob:
                 await bob.enrol("bob", w.authentication.add_user("bob").code.decode())
                 group = await alice.create_group("Away")
                 await group.add("bob", *await crowd(w, members - 2))
                 await bob.sync()
-                size = await fill(w, alice, count)
-                prices = Prices()
-                floor = messages_floor(prices, size)
-                watch = cProfile.Profile()
-                if profiled:
-                    watch.enable()
-                start = time.thread_time()
-                await bob.sync()
-                seconds = time.thread_time() - start
-                watch.disable()
-                if profiled:
-                    pstats.Stats(watch, stream=sys.stderr).sort_stats("tottime").print_stats(40)
-                assert len(bob.groups()[0].history(count + 1)) == count
-                prices.sample()
-                floor = messages_floor(prices, size)
-                row = storing_floor(Path(folder), count)
-    micro = {"client": seconds / count, "primitives": floor, "row": row}
-    return {name: round(value * 1e6, 1) for name, value in micro.items()}
+                for number in range(ROUNDS):
+                    size = await fill(w, alice, part)
+                    before = storing_floor(Path(folder, f"floor {number}"), part)
+                    prices.renew()
+                    messages_floor(prices, size)
+                    if profiled:
+                        watch.enable()
+                    start = time.thread_time()
+                    await bob.sync()
+                    times.client.append((time.thread_time() - start) / part)
+                    watch.disable()
+                    prices.sample()
+                    times.primitives.append(messages_floor(prices, size))
+                    after = storing_floor(Path(folder, f"floor {number}, after"), part)
+                    times.row.append((before + after) / 2)
+                assert len(bob.groups()[0].history(count + 1)) == part * ROUNDS
+    if profiled:
+        pstats.Stats(watch, stream=sys.stderr).sort_stats("tottime").print_stats(40)
+    return times.medians()
 
 
 def main() -> None:
@@ -113,7 +140,6 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     found = asyncio.run(measure(options.messages, options.members, profiled=options.profile))
-    found["ratio"] = round(found["client"] / (found["primitives"] + found["row"]), 2)
     print(json.dumps(found))
 
 

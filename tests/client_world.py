@@ -19,7 +19,7 @@ from coterie.authentication.settings import Settings as AuthenticationSettings
 from coterie.client import Client
 from coterie.client.client import Network
 from coterie.client.events import Event
-from coterie.delivery.service import DeliveryService
+from coterie.delivery.service import DeliveryService, Places
 from coterie.delivery.settings import Rate, Rates, Settings
 from coterie.errors import ServiceError
 from coterie.identity.issuer import X509Issuer
@@ -85,7 +85,7 @@ class WorldCarrier(MemoryCarrier):
 class World:
     """Both services, and any number of devices."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, places: Places | None = None) -> None:
         self.folder = folder
         self.now = START
         self.weather = Weather()
@@ -110,6 +110,7 @@ class World:
         self.delivery = DeliveryService(
             Ed25519PrivateKey.generate(),
             identify,
+            places=places,
             settings=UNLIMITED,
             clock=lambda: self.now + self.wrong_by.get("delivery", 0),
         )
@@ -176,9 +177,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[World]:
-    """A world with its services running."""
-    made = World(folder)
+async def world(folder: Path, places: Places | None = None) -> AsyncIterator[World]:
+    """A world with its services running, the Delivery Service's databases in memory or where `places` says."""
+    made = World(folder, places)
     made.delivery.start()
     try:
         async with made.open:

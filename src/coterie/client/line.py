@@ -84,6 +84,18 @@ class LineState(Struct):
     missed: Annotated[int, Uint(1)] = 0
     """1 where retention dropped entries of this epoch before they were read (D-VAL-7)."""
 
+    def at(self, head: api.Receipt) -> LineState:
+        """As `replace`, in a third of its time: each entry that is read moves the head."""
+        return LineState(
+            self.parent,
+            self.epoch,
+            self.opening,
+            head,
+            self.last_candidate,
+            self.used_leaves,
+            self.missed,
+        )
+
 
 class Line:
     """A group and its log, as one member sees them."""
@@ -277,7 +289,7 @@ class Line:
 
     def _follow(self, receipt: api.Receipt) -> None:
         self.trail.add(receipt)
-        self.state = self.state.replace(head=receipt)
+        self.state = self.state.at(receipt)
 
     @property
     def ended(self) -> bool:
@@ -371,12 +383,13 @@ class Line:
             mine = self.trail.at(head.number) if head.number else self.state.opening
         # Mostly it is a receipt whose signature was verified when it was read: all bytes are the same. But the opening
         # receipt of an epoch that was just adopted is known without its signature, and without one it is nobody's head.
-        if mine is None or mine != head or head.signature == _UNSIGNED:
+        known = mine is not None and mine.encode() == head.encode()
+        if not known or head.signature == _UNSIGNED:
             verify_receipt(self._receipt_key, head)
         if head.epoch != self.state.epoch or head.number >= receipt.number:
             msg = "the head inside an entry is not one from before it"
             raise VerificationError(msg, rule="D-REC-11")
-        if mine is not None and mine.hash() != head.hash():
+        if mine is not None and not known and mine.hash() != head.hash():
             raise Evidence(mine, head, f"two receipts with number {head.number}")
 
     def _judge_message(

@@ -80,11 +80,17 @@ class StoredCall(Struct):
     answered_at: Annotated[int, Uint(8)] = 0
 
 
+def blocked(view: View) -> dict[str, int]:
+    """The users that are blocked, and since when."""
+    return {key.decode(): int(value) for key, value in view.scan(_BLOCKED)}
+
+
 class StepNotes:
     """The writing half."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
+        self._blocked: dict[str, int] | None = None
 
     def save_ask(self, ask: StoredAsk) -> None:
         """Keeps what this device asks for; a new request to a group takes the place of an old one."""
@@ -109,6 +115,7 @@ class StepNotes:
 
     def set_blocked(self, user: str, at: int | None) -> None:
         """Blocks a user, or (None) does not any more."""
+        self._blocked = None
         if at is None:
             self._tx.delete(_BLOCKED, user.encode())
             for group_id, by in list(self._tx.scan(_DECLINED)):
@@ -116,6 +123,12 @@ class StepNotes:
                     self._tx.delete(_DECLINED, group_id)
         else:
             self._tx.put(_BLOCKED, user.encode(), b"%d" % at)
+
+    def blocked(self) -> dict[str, int]:
+        """The users that are blocked, and since when: looked up once for all entries of a step."""
+        if self._blocked is None:
+            self._blocked = blocked(self._tx)
+        return self._blocked
 
     def decline(self, group_id: bytes, user: str) -> None:
         """Notes that an invitation by a blocked user was passed over."""
@@ -230,7 +243,7 @@ class VaultNotes:
 
     def blocked(self) -> dict[str, int]:
         """The users that are blocked, and since when."""
-        return {key.decode(): int(value) for key, value in self._view.scan(_BLOCKED)}
+        return blocked(self._view)
 
     def declined(self, group_id: bytes) -> bool:
         """Whether an invitation to a group was passed over, since its sender is blocked."""

@@ -343,7 +343,7 @@ class Reading(Making):
         except CoterieError:
             self._tools.count("unreadable contents")
             return []
-        blocked = sender in self._tools.vault.blocked()
+        blocked = sender in step.blocked()
         if content.content_type == ContentType.SEEN:
             new = [] if blocked else step.mark_seen(self.id, content.seen_ids(), sender)
             return [events.MessageSeen(self.id, tuple(new), sender)] if new else []

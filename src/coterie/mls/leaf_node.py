@@ -20,7 +20,7 @@ from coterie.mls.extension import (
     check_extension_list,
 )
 from coterie.mls.rules import Rule
-from coterie.mls.tls import Interned, Struct, Uint, When, encode_opaque, encode_varint
+from coterie.mls.tls import Interned, Struct, Uint, When, encode_opaque
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import (
     DEFAULT_EXTENSION_TYPES,
@@ -65,7 +65,8 @@ class LeafNode(Struct):
     def to_be_signed_in(self, group: bytes, leaf_index: int) -> bytes:
         """As `to_be_signed`, with the encoded `opaque group_id<V>`."""
         raw, length = self.encode(), len(self.signature)
-        signed = raw[: -length - len(encode_varint(length))]
+        # Besides the signature its vector header, whose length the rule of §2.1.2 says.
+        signed = raw[: -length - (1 if length < 64 else 2 if length < 16384 else 4)]
         if self.leaf_node_source == LeafNodeSource.KEY_PACKAGE:
             return signed
         return signed + group + leaf_index.to_bytes(4)

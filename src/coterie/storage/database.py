@@ -91,8 +91,11 @@ class Database:
         """
         connection = self.connection
         self._check()
-        with self._translated():
+        # Not `_translated`: a context manager takes as long as binding the values of a row.
+        try:
             rows: list[Row] = connection.execute(sql, values).fetchall()
+        except apsw.Error as error:
+            raise self._failed(error) from error
         return rows
 
     def run_many(self, sql: str, values: Iterable[Row]) -> None:
@@ -177,9 +180,12 @@ class Database:
         try:
             yield
         except apsw.Error as error:
-            # SQLite may have lost track of what is on the disk; only opening it again tells.
-            self._broken = self._broken or isinstance(error, apsw.IOError)
-            raise explain(error, self._path) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: apsw.Error) -> StorageError:
+        # SQLite may have lost track of what is on the disk; only opening it again tells.
+        self._broken = self._broken or isinstance(error, apsw.IOError)
+        return explain(error, self._path)
 
 
 def connect(path: Path, key: Secret, *, durable: bool, vfs: str | None) -> apsw.Connection:

@@ -46,6 +46,20 @@ def test_texts_of_somebody_blocked_are_kept_and_not_shown(tmp_path: Path) -> Non
     asyncio.run(story())
 
 
+def test_a_step_knows_whom_it_blocked_itself(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice = await w.device("alice")
+            with alice.vault.step() as step:
+                assert step.blocked() == {}
+                step.set_blocked(BOB, 7)
+                assert step.blocked() == {BOB: 7}
+                step.set_blocked(BOB, None)
+                assert step.blocked() == {}
+
+    asyncio.run(story())
+
+
 def test_texts_behind_many_of_somebody_blocked_are_found(tmp_path: Path) -> None:
     async def story() -> None:
         async with world(tmp_path) as w:

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from coterie.client import Client
 from coterie.client.content import Content, read_binding
@@ -57,6 +60,17 @@ def test_a_log_id_is_random_and_not_the_groups(tmp_path: Path) -> None:
         )
         assert len({first, second, _line(alice).group.group_id, bytes.fromhex(other.id)}) == 4
         assert len(first) == 32
+
+    _run(tmp_path, story)
+
+
+def test_an_entrys_key_is_what_hkdf_expands_of_the_envelope_secret(tmp_path: Path) -> None:
+    async def story(_w: World, alice: Client, bob: Client) -> None:
+        entry, keys = _text(_line(alice)).entry, _line(bob).keys
+        info = b"coterie entry v1" + entry.header.id
+        key = HKDFExpand(SHA256(), 32, info).derive(keys.envelope_secret)
+        plaintext = AESGCM(key).decrypt(bytes(12), entry.sealed, entry.header.encode())
+        assert api.SealedContent.decode(plaintext) == keys.open(entry)
 
     _run(tmp_path, story)
 

@@ -23,6 +23,7 @@ from coterie.mls.ratchet_tree import (
     verify_parent_hashes,
     verify_structure,
 )
+from coterie.mls.ratchet_tree.parent_hash import _vouched
 from coterie.mls.ratchet_tree.structs import (
     LeafNodeHashInput,
     ParentHashInput,
@@ -166,6 +167,26 @@ def test_a_parent_without_a_node_that_vouches_for_it_is_refused(shape: str) -> N
         with pytest.raises(RuleViolation) as refused:
             verify_parent_hashes(forged)
         assert refused.value.rule == Rule.PARENT_HASH
+
+
+def vouched(parent: Subtree) -> bool:
+    """As the column by column check has it, for one parent by itself."""
+    above, left, right = parent.parent_node(), parent.left, parent.right
+    return _vouched(SUITE, above, left, right) or _vouched(SUITE, above, right, left)
+
+
+@pytest.mark.parametrize("shape", ["half", "warm"])
+def test_of_several_parents_without_a_node_that_vouches_the_first_is_named(shape: str) -> None:
+    tree = build(20, shape).tree.with_added([LEAVES[50]])[0]
+    # Adding has left some parents with an unmerged leaf, others with none.
+    assert {bool(place.parent_node().unmerged_leaves) for place in tree.parents()} == {True, False}
+    for place in tree.parents():
+        node = place.parent_node()
+        other = ParentNode(bytes(32), node.parent_hash, node.unmerged_leaves)
+        forged = RatchetTree(SUITE, with_node(tree.root, place, other))
+        first = next(parent for parent in forged.parents() if not vouched(parent))
+        with pytest.raises(RuleViolation, match=f"below {first.index!r} "):
+            verify_parent_hashes(forged)
 
 
 def with_node(tree: Subtree, place: Subtree, node: ParentNode) -> Subtree:

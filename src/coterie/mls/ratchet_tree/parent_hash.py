@@ -56,19 +56,23 @@ def _check_unmerged(parent: Subtree, leaf: int) -> None:
 def verify_parent_hashes(tree: RatchetTree) -> None:
     """Raises `RuleViolation` unless some node below vouches for every parent (§7.9.2)."""
     suite, parents = tree.suite, tree.parents()
-    unvouched = [parent for parent in parents if not parent.node.unmerged_leaves]  # type: ignore[union-attr]
-    unvouched = _uncarried(suite, unvouched, on_left=True)
-    unvouched = _uncarried(suite, unvouched, on_left=False)
-    failed = set(map(id, unvouched))
-    for parent in parents:
-        above = parent.parent_node()
-        vouched = id(parent) not in failed
-        if above.unmerged_leaves:
-            left, right = parent.left, parent.right
-            vouched = _vouched(suite, above, left, right) or _vouched(suite, above, right, left)
-        if not vouched:
-            msg = f"no node below {parent.index!r} carries its parent hash"
-            raise RuleViolation(msg, rule=Rule.PARENT_HASH)
+    plain = [parent for parent in parents if not parent.node.unmerged_leaves]  # type: ignore[union-attr]
+    failed = _uncarried(suite, _uncarried(suite, plain, on_left=True), on_left=False)
+    if len(plain) < len(parents):
+        failed += [parent for parent in parents if not _is_vouched(suite, parent)]
+    if failed:
+        wrong = set(map(id, failed))
+        first = next(parent for parent in parents if id(parent) in wrong)
+        msg = f"no node below {first.index!r} carries its parent hash"
+        raise RuleViolation(msg, rule=Rule.PARENT_HASH)
+
+
+def _is_vouched(suite: Suite, parent: Subtree) -> bool:
+    """Whether a parent with unmerged leaves is vouched for; others are not looked at."""
+    above, left, right = parent.parent_node(), parent.left, parent.right
+    if not above.unmerged_leaves:
+        return True
+    return _vouched(suite, above, left, right) or _vouched(suite, above, right, left)
 
 
 def _uncarried(suite: Suite, parents: Sequence[Subtree], *, on_left: bool) -> list[Subtree]:

@@ -94,7 +94,7 @@ class RatchetTree:
 
     def leaf(self, index: LeafIndex | int) -> LeafNode | None:
         """The leaf node of a member; None where the leaf is blank or outside the tree."""
-        return self.root.leaf_at(index) if 0 <= index < self.leaf_count else None
+        return self.root.leaf_at(index) if 0 <= index < 1 << self.root.level else None
 
     def member(self, index: LeafIndex | int, *, rule: str) -> LeafNode:
         """The leaf node of a member; raises `RuleViolation` under the given rule where there is none."""

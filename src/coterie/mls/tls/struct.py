@@ -87,11 +87,17 @@ class Struct(metaclass=StructMeta):
 
         Raises `DecodeError` for anything else, trailing bytes included (§2.1).
         """
-        value, end = cls.decode_prefix(data, 0, given)
-        if end != len(data):
-            msg = f"{len(data) - end} bytes after the end of {cls.__name__}"
+        size = len(data)
+        try:
+            value, end = (
+                cls._decode(data, 0, size) if given is None else cls._decode(data, 0, size, given)
+            )
+        except IndexError:
+            raise ends_early(cls.__name__) from None
+        if end != size:
+            msg = f"{size - end} bytes after the end of {cls.__name__}"
             raise DecodeError(msg, rule=Rule.TRAILING_BYTES)
-        return value
+        return value  # type: ignore[no-any-return]
 
     @classmethod
     def decode_prefix(cls, data: bytes, pos: int = 0, given: Any = None) -> tuple[Self, int]:  # noqa: ANN401
