@@ -32,7 +32,9 @@ ERRORS = {
     "EpochError",
     "UnsupportedError",
 }
-CHECK = re.compile(r"_?(check|verify|require_open|refuse)")
+CHECK = re.compile(
+    r"_?(check|verify|authenticate|validate|valid_|require|refuse|ask$|consume|member$)"
+)
 # What is equivalent to the original, with the reason.
 EQUIVALENT: dict[str, str] = {
     "_take_update raise raise RuleViolation(msg, rule=Rule.EXTERNAL_COMMIT_TYPES)": (

@@ -186,6 +186,33 @@ def test_a_reinit_leaves_no_member_behind(world: World) -> None:
         over.member("alice").reinit([package], lifetime=LIFETIME, now=NOW)
 
 
+OVER: dict[str, Callable[[Group, World], object]] = {
+    "encrypt": lambda group, _: group.encrypt(b"hello"),
+    "propose": lambda group, _: group.propose(Proposal.of(Remove(LeafIndex(2)))),
+    "commit": lambda group, _: group.commit(),
+    "branch": lambda group, _: group.branch(b"branch", [], lifetime=LIFETIME, now=NOW),
+    "group_info": lambda group, _: group.group_info(),
+}
+
+
+@pytest.mark.parametrize("what", OVER)
+def test_nothing_is_made_in_a_group_that_is_over(world: World, what: str) -> None:
+    alice = ended(world).member("alice")
+    before = dump(alice)
+    with pytest.raises(StateError, match="reinitialised"):
+        OVER[what](alice, world)
+    assert dump(alice) == before
+
+
+def test_nobody_is_added_by_who_does_not_know_the_time(world: World) -> None:
+    alice, add = world.member("alice"), Proposal.of(_add(world))
+    for make_it in (lambda: alice.propose(add), lambda: alice.commit([add])):
+        before = dump(alice)
+        with pytest.raises(StateError, match="give the time"):
+            make_it()
+        assert dump(alice) == before
+
+
 class NoRemoves:
     """A group's own rule: nobody is removed."""
 
