@@ -64,7 +64,7 @@ def _patch(owner: Any, name: str, value: object) -> Without:  # noqa: ANN401 - a
 
 
 def _only(scenario: Scenario, *names: str, actions: tuple[str, ...], length: int = 40) -> Scenario:
-    """A scenario whose adversaries do nothing but certain attacks."""
+    """A scenario whose adversaries do nothing but certain attacks; nobody is waited for when they are over."""
 
     def prepare(world: World) -> None:
         scenario.prepare(world)
@@ -73,7 +73,10 @@ def _only(scenario: Scenario, *names: str, actions: tuple[str, ...], length: int
             if attacks:
                 adversary.attacks = attacks  # type: ignore[attr-defined]
 
-    return dataclasses.replace(scenario, prepare=prepare, actions=actions, length=length)
+    def kit(rng: random.Random) -> Kit:
+        return dataclasses.replace(scenario.kit(rng), patience=0)
+
+    return dataclasses.replace(scenario, kit=kit, prepare=prepare, actions=actions, length=length)
 
 
 # -- members' rules
