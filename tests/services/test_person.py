@@ -116,7 +116,54 @@ def test_the_demo_shows_what_it_claims_in_less_than_two_minutes() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "✗" not in done.stdout
     assert "9 claims checked" in done.stdout
+    closing = done.stdout.partition("To go on alone:")[2].strip().splitlines()
+    commands = [line.split("#")[0].split() for line in closing]
+    assert [words[:3] for words in commands] == [
+        ["coterie", "serve"],
+        ["coterie", "user", "add"],
+        ["coterie", "login", "alice"],
+    ]
     assert time.monotonic() - begun < 120
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("variables", "terminal", "coloured"),
+    [({}, True, True), ({"NO_COLOR": "1"}, True, False), ({}, False, False)],
+)
+def test_there_are_colours_on_a_terminal_only_and_none_where_they_are_not_wanted(
+    tmp_path: Path, variables: dict[str, str], terminal: bool, coloured: bool
+) -> None:
+    leader, follower = os.openpty()
+    kept = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR", "TERM"}}
+    environment = {**kept, "COTERIE_PROFILE": str(tmp_path), "TERM": "xterm-256color", **variables}
+    with subprocess.Popen(
+        [*_COTERIE, "doctor"],
+        stdout=follower if terminal else subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    ) as process:
+        printed = b"" if process.stdout is None else process.stdout.read()
+    os.close(follower)
+    if terminal:
+        printed = os.read(leader, 1 << 16)
+    os.close(leader)
+    assert "not enrolled" in printed.decode()
+    assert (b"\x1b[" in printed) is coloured
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(shell: str) -> None:
+    environment = {
+        **os.environ,
+        "_COTERIE_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": "coterie link",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "coterie link",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    done = subprocess.run([*_COTERIE], capture_output=True, text=True, check=False, env=environment)
+    assert "link-device" in done.stdout
 
 
 def test_what_a_person_types_and_reads(tmp_path: Path) -> None:
@@ -124,6 +171,7 @@ def test_what_a_person_types_and_reads(tmp_path: Path) -> None:
         async with _services(tmp_path) as services:
             alice, bob = (Person(name, tmp_path, services) for name in ("alice", "bob"))
             said = await alice.types("send", "Friends", "too early")
+            said += await alice.types("doctor")
             for person in (alice, bob):
                 code = await services.code_for(person.name)
                 said += await person.types("login", person.name, "--code", code)
@@ -135,6 +183,11 @@ def test_what_a_person_types_and_reads(tmp_path: Path) -> None:
             said += await alice.types("send", "Friends", stdin="two\nlines\n")
             said += await alice.types("read", "Friends")
             said += await bob.types("add", "Friends", "nobody")
+            said += await alice.types("add", "Friends", "bob")
+            said += await alice.types("remove", "Friends", "nobody")
+            said += await alice.types("send", "Friends", "")
+            said += await alice.types("new", "Chess", "nobody")
+            said += await alice.types("leave", "Chess")
             said += await bob.types("remove", "Friends", "alice")
             said += await alice.types("remove", "Friends", "bbo")
             said += await alice.types("new", "Club", "bob", "nobody")
@@ -145,6 +198,9 @@ def test_what_a_person_types_and_reads(tmp_path: Path) -> None:
             said += await alice.types("members", "Best friends")
             said += await alice.types("members", "Best friends", "--json")
             said += await alice.types("search", "hel")
+            said += await alice.types("search", "nothing")
+            said += await alice.types("status")
+            said += await alice.types("status", "--json")
             said += await alice.types("devices")
             said += await alice.types("doctor")
             said += await alice.types("remove", "Best friends", "bob")

@@ -7,6 +7,9 @@ objects on standard error, one a line (docs/command-line.md).
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated
 
@@ -57,6 +60,11 @@ def answer(value: object, words: str = "", *, as_json: bool) -> None:
         say(words)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, as `1 text`, `2 texts`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def tell(facts: dict[str, object], words: str) -> None:
     """Says something on standard error: `facts` to scripts, `words`, as rich markup, to people."""
     if _for_scripts.get():
@@ -75,9 +83,25 @@ def complain(error: CoterieError) -> int:
     later = error.retry_after if isinstance(error, ServiceError) else None
     facts = {"error": str(error), "kind": type(error).__name__, "rule": error.rule}
     # What a peer or a service wrote may stand in a message: nothing that acts reaches the terminal.
-    words = f"[bold red]error:[/] {escape(visible(str(error)))}"
+    rule = f" [dim]{escape(f'[{error.rule}]')}[/]" if error.rule else ""
+    words = f"[bold red]error:[/] {escape(visible(str(error.args[0])))}{rule}"
     tell({**facts, "retry_after": later}, words)
     return EXIT_ERROR if later is None else EXIT_LATER
+
+
+def is_watched() -> bool:
+    """Whether a person watches standard error: what moves there is for nobody else."""
+    return sys.stderr.isatty() and not _for_scripts.get()
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows a person that something is going on."""
+    if not is_watched():
+        yield
+        return
+    with Console(stderr=True, highlight=False).status(escape(what)):
+        yield
 
 
 def ask(what: str, *, hidden: bool = False, twice: bool = False) -> str:

@@ -45,7 +45,7 @@ def _mount(to: typer.Typer) -> None:
             to.command(name, hidden=True, context_settings=_ANYTHING)(_lacking(name, error.name))
     for module in (*found[:-1], operator, *found[-1:], vectors, inspect):
         to.add_typer(module.app)
-    to.add_typer(interop.app, name="interop")
+    to.add_typer(interop.app, name="interop", rich_help_panel="Trying and checking")
 
 
 _ANYTHING: Final = {"ignore_unknown_options": True, "allow_extra_args": True}

@@ -428,7 +428,7 @@ async def _call(*words: str, env: dict[str, str]) -> str:
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel="Trying and checking")
 def demo(
     *,
     fast: Annotated[bool, typer.Option("--fast", help="No pauses, for tests.")] = False,

@@ -20,10 +20,9 @@ class Check:
 
 def diagnose(client: Client, *, online: bool, key_kind: str) -> list[Check]:
     """Everything that can be said of a profile; `key_kind` is what opens it (`coterie.storage.key.key_kind`)."""
-    checks = [Check(good=True, what=f"coterie {__version__}")]
     if not client.is_enrolled:
-        advice = "get a code from the operator, then: coterie login NAME --code CODE"
-        return [*checks, Check(good=False, what="this device is not enrolled", advice=advice)]
+        return not_enrolled()
+    checks = [_version()]
     checks.append(
         Check(online, "the service answers" if online else "the service cannot be reached",
               "check the network; what you send is kept until then")
@@ -31,6 +30,16 @@ def diagnose(client: Client, *, online: bool, key_kind: str) -> list[Check]:
     checks += _device(client, key_kind)
     checks += _groups(client)
     return checks
+
+
+def not_enrolled() -> list[Check]:
+    """What there is to say where nobody has logged in."""
+    advice = "get a code from the operator, then: coterie login NAME --code CODE"
+    return [_version(), Check(good=False, what="this device is not enrolled", advice=advice)]
+
+
+def _version() -> Check:
+    return Check(good=True, what=f"coterie {__version__}")
 
 
 def _device(client: Client, key_kind: str) -> list[Check]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from coterie.apps.answering import JsonOption, answer, note, out, say
 from coterie.apps.profile import opened, run
-from coterie.apps.showing import clock, person, visible
+from coterie.apps.showing import clock, named, person, visible
 from coterie.apps.terminal import (
     GroupArgument,
     ProfileOption,
@@ -68,14 +68,28 @@ def add(
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add users, with all their devices, to a group."""
-    change(
-        group,
-        profile,
-        as_json,
-        lambda handle: handle.add(*users),
-        f"added {escape(visible(', '.join(users)))}",
-    )
+    """Add users, with all their devices, to a group.
+
+    Example: coterie add Friends bob carol
+    """
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            await catch_up(client)
+            handle = client.group(group)
+            before = handle.members()
+            await handle.add(*users)
+            check(client)
+            names = [client.identity.full_name(user) for user in users]
+            after = handle.members()
+            there = [name for name in names if before.get(name, 0) == after.get(name)]
+            words = f"added {_people(client, [name for name in names if name not in there])}"
+            if there and not handle.waiting():
+                found = f"in the group already, with all devices: {_people(client, there)}"
+                words = found if len(there) == len(names) else f"{words}; {found}"
+            report(client, handle, words, as_json=as_json)
+
+    run(task())
 
 
 @app.command(rich_help_panel=PANEL)
@@ -85,7 +99,10 @@ def remove(
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove users, with all their devices, from a group."""
+    """Remove users, with all their devices, from a group.
+
+    Example: coterie remove Friends mallory
+    """
 
     async def act(handle: GroupHandle) -> None:
         _check_members(handle, users)
@@ -123,6 +140,11 @@ def rename(
     )
 
 
+def _people(client: Client, names: list[str]) -> str:
+    realm = client.identity.stored.realm.decode()
+    return escape(", ".join(person(name, realm) for name in names))
+
+
 @app.command("renew-keys", rich_help_panel=PANEL)
 def renew_keys(
     group: GroupArgument,
@@ -139,8 +161,14 @@ def leave(
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Leave a group: the others remove this device with their next Commit."""
-    change(group, profile, as_json, lambda handle: handle.leave(), "asked to be removed")
+    """Leave a group: the first other device that is online takes this one out."""
+    change(group, profile, as_json, lambda handle: handle.leave(), _left)
+
+
+def _left(group: GroupHandle) -> str:
+    if group.status == "left":
+        return "you left; nobody else was in the group"
+    return "asked to be removed: the first other device that is online does it"
 
 
 @app.command(rich_help_panel=PANEL)
@@ -158,12 +186,15 @@ def groups(profile: ProfileOption = None, as_json: JsonOption = False) -> None:
                 keys = ("name", "id", "status", "users")
                 answer([dict(zip(keys, row, strict=True)) for row in rows], as_json=True)
                 return
+            if not rows:
+                say("no groups yet: coterie new NAME makes one, and others can add you to theirs")
             table = Table("group", "id", "status", "users", box=None)
             for name, group_id, status, count in rows:
                 table.add_row(
-                    escape(visible(name)), group_id[:12], status, str(count) if count else ""
+                    escape(named(name)), group_id[:12], status, str(count) if count else ""
                 )
-            out().print(table)
+            if rows:
+                out().print(table)
             for when in asked:
                 say(f" [dim]asked at {clock(when)} by a link to come in; no answer yet[/]")
 

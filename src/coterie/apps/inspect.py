@@ -27,7 +27,7 @@ _MAX_SIZE = 256 << 20
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel="Trying and checking")
 def inspect(
     file: Annotated[
         str, typer.Argument(help="A file, or - for standard input.", metavar="[FILE|-]")

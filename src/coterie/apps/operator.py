@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from coterie.apps.answering import JsonOption, answer, note, out
+from coterie.apps.answering import JsonOption, answer, note, out, working
 from coterie.errors import StateError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from coterie.authentication.service import AuthenticationService
     from coterie.transport.as_api import LinkCode
 
+PANEL = "Running the services"
 app = typer.Typer(no_args_is_help=True)
 user_app = typer.Typer(no_args_is_help=True, help="Add, list, revoke and delete users (operator).")
-app.add_typer(user_app, name="user")
+app.add_typer(user_app, name="user", rich_help_panel=PANEL)
 
 ConfigOption = Annotated[
     Path | None,
@@ -73,7 +74,7 @@ def _service(path: Path | None) -> AuthenticationService:
     return open_authentication(config)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def serve(
     config: ConfigOption = None,
     only: Annotated[
@@ -143,7 +144,7 @@ def user_devices(
     if as_json:
         answer([{"device": d, "valid_until": until} for d, until in found], as_json=True)
         return
-    table = Table(Column("device", no_wrap=True), "certificate ends")
+    table = Table(Column("device", no_wrap=True), "certificate ends", box=None)
     for device, until in found:
         table.add_row(device, f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC")
     out().print(table)
@@ -160,12 +161,14 @@ def user_revoke(
 ) -> None:
     """Revoke a user for good, with all devices, or one device.
 
-    Verifiers see it with their next revocation list. Members of groups are told, and remove the user.
+    Others see it with the next list of the revoked that they fetch. Members of groups are told, and remove the user.
     """
     service = _service(config)
     service.revoke_user(name, device)
     what = f"device {device} of {name}" if device else f"{name}, with all devices"
-    words = f"revoked {escape(what)}; verifiers see it with the next revocation list they fetch"
+    words = (
+        f"revoked {escape(what)}; others see it with the next list of the revoked that they fetch"
+    )
     answer({"user": f"{name}@{service.ca.realm}", "device": device}, words, as_json=as_json)
 
 
@@ -185,7 +188,7 @@ def user_delete(
     answer({"user": f"{name}@{service.ca.realm}"}, f"deleted {escape(name)}", as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def backup(
     target: Annotated[Path, typer.Argument(help="A directory that does not exist yet.")],
     config: ConfigOption = None,
@@ -197,7 +200,8 @@ def backup(
     """
     from coterie.apps.backup import back_up
 
-    files = back_up(_config(config).data, target)
+    with working("copying"):
+        files = back_up(_config(config).data, target)
     words = f"copied {len(files)} files to {escape(str(target))}"
     answer(
         {"directory": str(target), "files": files},
@@ -206,7 +210,7 @@ def backup(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def restore(
     source: Annotated[Path, typer.Argument(help="A directory that `coterie backup` made.")],
     config: ConfigOption = None,
@@ -219,36 +223,50 @@ def restore(
     from coterie.apps.backup import put_back
 
     data = _config(config).data
-    files = put_back(source, data)
+    with working("checking and copying"):
+        files = put_back(source, data)
     words = f"restored {len(files)} files to {escape(str(data))}"
     answer({"directory": str(data), "files": files}, words, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel="This device")
 def status(
     config: ConfigOption = None,
     server: Annotated[
         bool, typer.Option("--server", help="Ask the services whether they are well.")
     ] = False,
     url: Annotated[str | None, typer.Option(help="Where they are, if not as configured.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option("--profile", "-p", help="This device's profile.", envvar="COTERIE_PROFILE"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show whether the services answer and are ready; exit code 1 if one is not.
+    """Show how this device stands; with --server whether the services answer and are ready (exit code 1: one is not).
 
     Example: coterie status --server --url https://chat.example.org
     """
+    if not server:
+        _show_device(profile, as_json=as_json)
+        return
     from coterie.apps.server_status import ask
 
-    if not server:
-        msg = "say whose status: --server is the services'"
-        raise StateError(msg)
     reports = ask(_config(config), url)
     if as_json:
         answer(reports, as_json=True)
     else:
-        table = Table("service", "ready", "detail")
+        table = Table("service", "ready", "detail", box=None)
         for name, report in reports.items():
             table.add_row(name, "yes" if report["ready"] else "no", str(report["detail"]))
         out().print(table)
     if not all(report["ready"] for report in reports.values()):
         raise typer.Exit(1)
+
+
+def _show_device(profile: Path | None, *, as_json: bool) -> None:
+    try:
+        from coterie.apps.user import show_status
+    except ModuleNotFoundError as error:
+        msg = f"this machine is nobody's device (it lacks {error.name}): --server asks the services"
+        raise UnsupportedError(msg) from error
+    show_status(profile, as_json=as_json)

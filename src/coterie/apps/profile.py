@@ -110,6 +110,17 @@ def _key_file(path: Path) -> StorageKey:
     return StorageKey.given(key)
 
 
+def forget_key(path: Path) -> None:
+    """Deletes what is left of a profile that was deleted: its storage key, in the keyring too."""
+    name = path / "storage.keyring"
+    if name.exists():
+        StorageKey.forget_in_keyring(_keyring_name(path))
+    for file in (name, path / "storage.key"):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.rmdir()
+
+
 def _write_new(file: Path, content: bytes) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as opened:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from coterie.apps.answering import answer, note, tell
+from coterie.apps.answering import answer, is_watched, note, tell
 from coterie.apps.profile import opened, run
 from coterie.apps.showing import clock, person, visible
 from coterie.client import Client, GroupHandle
@@ -39,19 +43,60 @@ ProfileOption = Annotated[
     Path | None,
     typer.Option("--profile", "-p", help="The profile's directory.", envvar="COTERIE_PROFILE"),
 ]
+_LONG = 0.4
+"""Seconds after which something takes long."""
 GroupArgument = Annotated[str, typer.Argument(help="The group's name, or the beginning of its id.")]
 UserArgument = Annotated[str, typer.Argument(help="A user, with or without the realm.")]
 UsersArgument = Annotated[list[str], typer.Argument(help="Users, with or without the realm.")]
 
 
-async def catch_up(client: Client) -> bool:
-    """Syncs; says so and goes on where the service is away."""
+async def go_online(client: Client) -> tuple[bool, list[Event]]:
+    """Syncs, and shows how far it is where that takes long; whether the service could be reached, and what happened."""
+    told: list[Event] = []
+    showing = asyncio.create_task(_show_progress(client, told)) if is_watched() else None
+    online = True
     try:
         await client.sync()
     except ServiceError as error:
-        note("offline", str(error))
-        return False
-    return True
+        online = False
+        reason = str(error)
+    finally:
+        if showing is not None:
+            showing.cancel()
+            await asyncio.gather(showing, return_exceptions=True)
+    if not online:
+        note("offline", reason)
+    return online, told + client.pending_events()
+
+
+async def _show_progress(client: Client, told: list[Event]) -> None:
+    """A bar for a large group that is downloaded, and a count of what arrives; `told` gets the events."""
+    await asyncio.sleep(_LONG)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("catching up", total=None)
+        while True:
+            told += client.pending_events()
+            texts = sum(isinstance(event, MessageReceived) for event in told)
+            progress.update(bar, completed=texts, description="catching up")
+            for event in (event for event in told if isinstance(event, Joining)):
+                name = escape(visible(event.name))
+                what = f"getting the members of {name}"
+                progress.update(bar, completed=event.done, total=event.known, description=what)
+            await asyncio.sleep(_LONG)
+
+
+async def catch_up(client: Client) -> bool:
+    """Syncs, and tells what happened meanwhile; whether the service could be reached.
+
+    Events are told once, so they are told by the command that finds them out, beside its answer. Texts stay unread.
+    """
+    online, told = await go_online(client)
+    for event in told:
+        line = "" if isinstance(event, MessageReceived | Joining) else describe(event, client)
+        if line:
+            tell({"event": type(event).__name__, **asdict(event)}, line)
+    return online
 
 
 def change(
@@ -59,16 +104,17 @@ def change(
     profile: Path | None,
     as_json: bool,
     act: Callable[[GroupHandle], Awaitable[None]],
-    done: str,
+    done: str | Callable[[GroupHandle], str],
 ) -> None:
-    """Carries out a command that changes a group, and says that it is done."""
+    """Carries out a command that changes a group, and says that it is done; `done` may depend on what came of it."""
 
     async def task() -> None:
         async with opened(profile) as client:
             await catch_up(client)
             handle = client.group(group)
             await act(handle)
-            report(client, handle, done, as_json=as_json)
+            words = done if isinstance(done, str) else done(handle)
+            report(client, handle, words, as_json=as_json)
 
     run(task())
 
@@ -101,6 +147,8 @@ def describe(event: Event, client: Client) -> str:
         head = f"[cyan]{escape(visible(event.name))}[/]"
         return f"{head} [dim]{event.done} of {event.known} parts of the group are here[/]"
     name = client.vault.name(event.conversation) if event.conversation else ""
+    if isinstance(event, RemovedFromGroup) and event.by == client.user:
+        return f"[cyan]{escape(visible(name))}[/] [dim]you left[/]"
     told = _about_members, _about_this_device, _about_the_next_group
     line = next(filter(None, (about(event, realm) for about in told)), "")
     return f"[cyan]{escape(visible(name))}[/] {line}" if line else ""
@@ -130,6 +178,8 @@ def _about_members(event: Event, realm: str) -> str:
             others = _who(realm, *(user for user in event.users if user != event.by))
             own = " and another own device" if event.by in event.users else ""
             did = f"{_who(realm, event.by)} added {others}{own}"
+        case MembersRemoved() if event.users == (event.by,) and not event.why:
+            did = f"{_who(realm, event.by)} left"
         case MembersRemoved():
             did = f"{_who(realm, event.by)} removed {_who(realm, *event.users)}{_why(event.why)}"
         case MembersReturned():

@@ -17,14 +17,15 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from coterie.apps.answering import JsonOption, answer, ask, out, say
+from coterie.apps.answering import JsonOption, answer, ask, counted, out, say, working
 from coterie.apps.chatting import following, greet, typed_lines
-from coterie.apps.diagnosis import diagnose
-from coterie.apps.profile import DEFAULT_SERVER, opened, profile_path, run
+from coterie.apps.diagnosis import Check, diagnose, not_enrolled
+from coterie.apps.profile import DEFAULT_SERVER, forget_key, opened, profile_path, run
 from coterie.apps.showing import clock, person, visible
-from coterie.apps.terminal import GroupArgument, ProfileOption, catch_up, describe
+from coterie.apps.terminal import GroupArgument, ProfileOption, catch_up, describe, go_online
 from coterie.client import Client
 from coterie.client.events import Event, MessageReceived
+from coterie.errors import StateError
 from coterie.storage import Message, MessageState
 from coterie.storage.key import key_kind
 from coterie.storage.profile import KEY_FILE
@@ -83,6 +84,9 @@ def send(
     """
     words = text or ["-"]
     body = sys.stdin.read().rstrip("\n") if words == ["-"] else " ".join(words)
+    if not body.strip():
+        msg = "there is nothing to send: the text is empty"
+        raise StateError(msg)
 
     async def task() -> None:
         async with opened(profile) as client:
@@ -99,7 +103,7 @@ def send(
 @app.command(rich_help_panel=MESSAGES)
 def read(
     group: GroupArgument,
-    limit: Annotated[int, typer.Option("-n", help="How many texts.")] = 50,
+    limit: Annotated[int, typer.Option("-n", min=1, help="How many texts.")] = 50,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,8 +114,11 @@ def read(
             await catch_up(client)
             handle = client.group(group)
             realm = client.identity.stored.realm.decode()
-            for message in handle.history(limit):
+            texts = handle.history(limit)
+            for message in texts:
                 _show_message(message, realm, as_json=as_json)
+            if not texts and not as_json:
+                say("nobody has written anything here yet")
             for message in handle.unread()[-1:]:
                 handle.mark_read(message)
             await handle.tell_seen()
@@ -154,20 +161,22 @@ def tail(
         async with opened(profile) as client:
             wanted = client.group(group).id if group else None
             if not follow:
-                await catch_up(client)
-                _show_news(client, wanted, as_json=as_json)
+                _, told = await go_online(client)
+                _show_news(client, told, wanted, as_json=as_json)
                 for handle in client.groups():
                     await handle.tell_seen()
                 return
             async for _ in following(client):
-                _show_news(client, wanted, as_json=as_json)
+                _show_news(client, client.pending_events(), wanted, as_json=as_json)
 
     run(task())
 
 
-def _show_news(client: Client, wanted: str | None, *, as_json: bool) -> None:
+def _show_news(
+    client: Client, happened: Iterable[Event], wanted: str | None, *, as_json: bool
+) -> None:
     """What happened, and the texts that were not read yet; they are read now."""
-    told = [e for e in client.pending_events() if not isinstance(e, MessageReceived)]
+    told = [event for event in happened if not isinstance(event, MessageReceived)]
     _show_events(client, told, wanted, as_json=as_json)
     realm = client.identity.stored.realm.decode()
     for group in client.groups():
@@ -230,8 +239,11 @@ def search(
     async def task() -> None:
         async with opened(profile) as client:
             realm = client.identity.stored.realm.decode()
-            for message in client.search(" ".join(words)):
+            found = client.search(" ".join(words))
+            for message in found:
                 _show_message(message, realm, as_json=as_json)
+            if not found and not as_json:
+                say("nothing found in this device's history")
 
     run(task())
 
@@ -248,8 +260,9 @@ def export_history(
 
     async def task() -> None:
         async with opened(profile) as client:
-            count = client.export_history(file, words)
-            wrote = f"wrote {count} texts to {escape(str(file))}"
+            with working("writing the history"):
+                count = client.export_history(file, words)
+            wrote = f"wrote {counted(count, 'text')} to {escape(str(file))}"
             answer({"file": str(file), "texts": count}, wrote, as_json=as_json)
 
     run(task())
@@ -267,8 +280,13 @@ def import_history(
 
     async def task() -> None:
         async with opened(profile) as client:
-            count = client.import_history(file, words)
-            answer({"file": str(file), "texts": count}, f"added {count} texts", as_json=as_json)
+            with working("reading the history"):
+                count = client.import_history(file, words)
+            answer(
+                {"file": str(file), "texts": count},
+                f"added {counted(count, 'text')}",
+                as_json=as_json,
+            )
 
     run(task())
 
@@ -277,6 +295,13 @@ def import_history(
 def logout(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline",
+            help="Only delete what is here; the device stays in its groups until others remove it.",
+        ),
+    ] = False,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -287,10 +312,15 @@ def logout(
     async def task() -> dict[str, str]:
         async with opened(profile) as client:
             gone = _this_device(client)
-            await client.log_out()
+            if offline:
+                client.wipe()
+            else:
+                await client.log_out()
             return gone
 
-    answer(run(task()), "this device is logged out, and its profile deleted", as_json=as_json)
+    gone = run(task())
+    forget_key(profile_path(profile))
+    answer(gone, "this device is logged out, and its profile deleted", as_json=as_json)
 
 
 @app.command(rich_help_panel=DEVICE)
@@ -300,21 +330,58 @@ def doctor(
 ) -> None:
     """Say what is wrong and what to do. The report names no user, group or key."""
 
-    async def task() -> bool:
+    async def task() -> list[Check]:
+        kind = key_kind(profile_path(profile) / KEY_FILE)
+        if kind is None:
+            return not_enrolled()
         async with opened(profile) as client:
             online = client.is_enrolled and await catch_up(client)
-            kind = key_kind(profile_path(profile) / KEY_FILE) or "given"
-            checks = diagnose(client, online=online, key_kind=kind)
-            if as_json:
-                answer([asdict(check) for check in checks], as_json=True)
-            for check in checks if not as_json else ():
-                mark = "[green]✓[/]" if check.good else "[yellow]![/]"
-                advice = f"\n  → {check.advice}" if check.advice and not check.good else ""
-                say(f"{mark} {check.what}{advice}")
-            return all(check.good for check in checks)
+            return diagnose(client, online=online, key_kind=kind)
 
-    if not run(task()):
+    checks = run(task())
+    if as_json:
+        answer([asdict(check) for check in checks], as_json=True)
+    for check in checks if not as_json else ():
+        mark = "[green]✓[/]" if check.good else "[yellow]![/]"
+        advice = f"\n  → {check.advice}" if check.advice and not check.good else ""
+        say(f"{mark} {check.what}{advice}")
+    if not all(check.good for check in checks):
         raise typer.Exit(1)
+
+
+def show_status(profile: Path | None, *, as_json: bool) -> None:
+    """How this device stands: whose it is, what is unread, what waits."""
+
+    async def task() -> None:
+        async with opened(profile) as client:
+            online = await catch_up(client)
+            groups = [group for group in client.groups() if group.status != "left"]
+            server = client.identity.stored.server.decode()
+            unread = sum(len(group.unread()) for group in groups)
+            waiting = sum(group.waiting() for group in groups)
+            facts = {
+                **_this_device(client),
+                "server": server,
+                "online": online,
+                "groups": len(groups),
+                "unread": unread,
+                "waiting": waiting,
+                "not_active": [group.id for group in groups if group.status != "active"],
+            }
+            there = "online" if online else "offline"
+            counts = f"{counted(len(groups), 'group')}, {counted(unread, 'unread text')}"
+            words = [
+                f"[bold]{escape(visible(client.user))}[/] at {escape(server)}, {there}",
+                f"{counts}, {waiting} waiting to be sent",
+            ]
+            words += [
+                f"[yellow]{escape(visible(group.name))} is {group.status}[/]: coterie doctor says what to do"
+                for group in groups
+                if group.status != "active"
+            ]
+            answer(facts, "\n".join(words), as_json=as_json)
+
+    run(task())
 
 
 @app.command("link-device", rich_help_panel=DEVICE)
@@ -343,7 +410,9 @@ def revoke_device(device: str, profile: ProfileOption = None, as_json: JsonOptio
     async def task() -> None:
         async with opened(profile) as client:
             await client.revoke_device(device)
-            words = "revoked; remove it from your groups with: coterie remove GROUP and add yourself again"
+            words = (
+                "revoked; the devices of those who may remove members take it out of your groups"
+            )
             answer({"user": client.user, "device": device}, words, as_json=as_json)
 
     run(task())
@@ -366,7 +435,7 @@ def chat(group: GroupArgument, profile: ProfileOption = None) -> None:
 
             async def show() -> None:
                 async for _ in following(client, poll=5):
-                    _show_news(client, handle.id, as_json=False)
+                    _show_news(client, client.pending_events(), handle.id, as_json=False)
 
             showing = asyncio.create_task(show())
             try:

@@ -26,7 +26,7 @@ _SHOWN_FAILURES = 5
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel="Trying and checking")
 def vectors(
     files: Annotated[
         list[Path] | None,

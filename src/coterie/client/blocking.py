@@ -158,6 +158,7 @@ class BlockingClient(_Facade[Client]):
     log_out = _blocking(Client.log_out)
     join = _blocking(Client.join)
     sync = _blocking(Client.sync)
+    wipe = _same(Client.wipe)
     search = _same(Client.search)
     block = _same(Client.block)
     unblock = _same(Client.unblock)

@@ -420,11 +420,23 @@ class Client:
             return tx.import_history(path, passphrase)
 
     async def log_out(self) -> None:
-        """Asks to be removed from every group, revokes this device, and deletes the profile with all it holds."""
+        """Asks to be removed from every group, revokes this device, and deletes the profile with all it holds.
+
+        Raises `ServiceError` where the service is away; nothing is deleted then. `wipe` asks nobody.
+        """
         for group in self.groups():
             if group.status == "active":
                 await group.leave_anyway()
-        await self.revoke_device(self.identity.stored.device.decode())
+        try:
+            await self.revoke_device(self.identity.stored.device.decode())
+        except as_api.Refused as refused:
+            # Somebody revoked it before: then there is nothing left but to delete what it holds.
+            if refused.code != as_api.ErrorCode.REVOKED:
+                raise
+        self.wipe()
+
+    def wipe(self) -> None:
+        """Deletes the profile with all keys and history; nobody is told, so the device stays in its groups."""
         self.vault.profile.wipe()
 
     async def create_group(self, name: str, *, retention: int = RETENTION) -> GroupHandle:

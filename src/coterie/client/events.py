@@ -67,7 +67,7 @@ class MembersAdded(Event):
 
 @dataclass(frozen=True, slots=True)
 class MembersRemoved(Event):
-    """Users (or devices of theirs) were removed, or left.
+    """Users (or devices of theirs) were removed; where one left, `by` is that user.
 
     `why` is idle, revoked or declined (they were added, and say that they do not come) where nobody asked for it.
     """
@@ -116,7 +116,7 @@ class RulesChanged(Event):
 class RemovedFromGroup(Event):
     """This device is no longer in the group, and can read nothing that is sent from now on.
 
-    `why` is idle or revoked where nobody asked for it.
+    `why` is idle or revoked where nobody asked for it; `by` is the own user where this device left.
     """
 
     by: str

@@ -36,8 +36,8 @@ from coterie.client.vault import Step
 from coterie.errors import CoterieError, ServiceError, StorageError, VerificationError
 from coterie.mls.group import StagedCommit
 from coterie.mls.group_context import GroupContext
-from coterie.mls.proposal import GroupContextExtensions
-from coterie.mls.types import LeafNodeSource
+from coterie.mls.proposal import GroupContextExtensions, Remove
+from coterie.mls.types import LeafNodeSource, SenderType
 from coterie.transport import api
 from coterie.transport.refusal import Refused
 
@@ -402,7 +402,9 @@ class Reading(Making):
             step.add_intent(self.id, Intent(IntentKind.LEAVE, b""))
         doubts = self._doubt_state(step, commit, fits=outcome.state_fits)
         if commit.removes_self:
-            return [events.RemovedFromGroup(self.id, self._name_of(commit), _reason(commit))]
+            left = int(line.group.own_leaf) in _leavers(commit)
+            by = self._tools.identity.user if left else self._name_of(commit)
+            return [events.RemovedFromGroup(self.id, by, _reason(commit))]
         if line.group.reinitialized is not None:
             self._begin_to_move(step, commit, mine)
             return [events.Moving(self.id, self._name_of(commit))]
@@ -434,6 +436,11 @@ class Reading(Making):
         went = {client_id(m.credential): user_of(m.credential) for m in commit.removed}
         added = {user for client, user in came.items() if client not in went}
         removed = {user for client, user in went.items() if client not in came}
+        leavers = _leavers(commit)
+        left = {user_of(m.credential) for m in commit.removed if int(m.leaf) in leavers}
+        for user in sorted(left & removed):
+            told.append(events.MembersRemoved(self.id, (user,), user))
+        removed -= left
         back = {user for client, user in came.items() if client in went}
         if added:
             told.append(events.MembersAdded(self.id, tuple(sorted(added)), by))
@@ -506,6 +513,17 @@ def _reason(commit: StagedCommit) -> str:
         return CommitNote.decode(commit.authenticated_data).reason.name.lower()
     except CoterieError:
         return ""
+
+
+def _leavers(commit: StagedCommit) -> set[int]:
+    """The leaves that a Commit removes because they asked for it themselves."""
+    return {
+        int(content.removed)
+        for entry in commit.proposals
+        if isinstance(content := entry.proposal.content, Remove)
+        and entry.sender.sender_type == SenderType.MEMBER
+        and entry.sender.leaf_index == content.removed
+    }
 
 
 def _why_out(told: list[events.Event]) -> str:

@@ -8,6 +8,7 @@ the rest unreadable. Everything in the key file is authenticated but the nonce, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -72,6 +73,12 @@ class StorageKey(Confidential):
             raise StorageError(msg)
         encoded = Secret(unicodedata.normalize("NFC", passphrase).encode())
         return cls("passphrase", encoded, cost or KeyCost())
+
+    @staticmethod
+    def forget_in_keyring(name: str) -> None:
+        """Deletes the key that the system's keyring holds under a name, if it does and can."""
+        with contextlib.suppress(KeyringError):
+            keyring.delete_password(_KEYRING_SERVICE, name)
 
     @classmethod
     def from_keyring(cls, name: str, *, create: bool = False) -> Self:

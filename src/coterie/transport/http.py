@@ -161,10 +161,10 @@ class HTTPCarrier:
 
 
 def _unreachable(error: Exception) -> Unreachable:
-    return Unreachable(
-        f"the service cannot be reached ({type(error).__name__}: {error}); what was sent may have been stored",
-        retry_after=_RETRY,
-    )
+    msg = f"the service cannot be reached ({type(error).__name__}: {error})"
+    if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        msg += "; what was sent may have been stored"
+    return Unreachable(msg, retry_after=_RETRY)
 
 
 def _answer(response: httpx.Response, body: bytes, answer: type[T]) -> T:

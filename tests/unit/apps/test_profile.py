@@ -14,7 +14,7 @@ from keyring.backends.fail import Keyring as NoKeyring
 from keyring.backends.null import Keyring as NullKeyring
 from keyring.errors import KeyringLocked
 
-from coterie.apps.profile import storage_key
+from coterie.apps.profile import forget_key, storage_key
 from coterie.errors import StateError, StorageError
 from coterie.storage import Profile, StorageKey
 from coterie.storage.key import key_kind
@@ -34,6 +34,9 @@ class FakeKeyring(KeyringBackend):
 
     def set_password(self, service: str, username: str, password: str) -> None:
         self.passwords[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.passwords[service, username]
 
 
 class LockedKeyring(FakeKeyring):
@@ -195,3 +198,19 @@ def test_a_key_file_without_a_known_kind_is_reported(directory: Path) -> None:
         storage_key(directory)
     with Profile.open(directory.with_name("ok"), StorageKey.given(bytes(32)), create=True):
         assert key_kind(directory.with_name("ok") / KEY_FILE) == "given"
+
+
+@pytest.mark.parametrize("kind", ["keyring", "file"])
+def test_of_a_profile_that_is_gone_no_key_stays(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    backend = FakeKeyring()
+    _use(monkeypatch, backend)
+    monkeypatch.setenv("COTERIE_KEY", kind)
+    with Profile.open(directory, storage_key(directory, create=True), create=True) as profile:
+        profile.wipe()
+    assert len(backend.passwords) == (1 if kind == "keyring" else 0)
+    forget_key(directory)
+    assert backend.passwords == {}
+    assert not directory.exists()
+    forget_key(directory)

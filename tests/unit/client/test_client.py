@@ -11,6 +11,7 @@ from coterie.client.client import Client
 from coterie.client.events import (
     Joined,
     MembersAdded,
+    MembersRemoved,
     MessageReceived,
     Problem,
     RemovedFromGroup,
@@ -62,6 +63,57 @@ def test_who_joins_is_told_and_reads_nothing_from_before(tmp_path: Path) -> None
             told = await w.settle()
             assert any(isinstance(e, Joined) and e.name == "Friends" for e in told["bob"])
             assert texts(bob) == []
+
+    asyncio.run(story())
+
+
+def test_who_leaves_is_told_of_as_one_who_left(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, carol = await _three(w)
+            await carol.groups()[0].leave()
+            told = await w.settle()
+            w.now += 60
+            told = {label: told[label] + more for label, more in (await w.settle()).items()}
+            removed = [e for e in told["bob"] if isinstance(e, MembersRemoved)]
+            assert [(e.users, e.by) for e in removed] == [((carol.user,), carol.user)]
+            (out,) = [e for e in told["carol"] if isinstance(e, RemovedFromGroup)]
+            assert out.by == carol.user
+            assert set(alice.groups()[0].members()) == {alice.user, bob.user}
+
+    asyncio.run(story())
+
+
+def test_who_logs_out_is_out_of_all_groups_revoked_and_keeps_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, _ = await _three(w)
+            await alice.create_group("Others")
+            await alice.groups()[-1].add("bob")
+            await w.settle()
+            await bob.log_out()
+            assert not list((tmp_path / "bob").glob("*"))
+            del w.clients["bob"]
+            w.now += 60
+            await w.settle()
+            assert all(bob.user not in group.members() for group in alice.groups())
+            serials = alice.identity.revoked_serials()
+            w.now += 3600
+            await alice.sync()
+            assert len(alice.identity.revoked_serials()) == len(serials) + 1
+
+    asyncio.run(story())
+
+
+def test_a_revoked_device_can_still_log_out(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, _, carol = await _three(w)
+            w.authentication.revoke_user("carol")
+            await carol.log_out()
+            assert not list((tmp_path / "carol").glob("*"))
+            alice.wipe()
+            assert not list((tmp_path / "alice").glob("*"))
 
     asyncio.run(story())
 
