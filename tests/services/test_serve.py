@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import signal
+import socket
 import sqlite3
 import ssl
 import subprocess
@@ -171,6 +173,26 @@ def test_tls_is_spoken_with_the_configured_certificate(tmp_path: Path) -> None:
     assert "tls.key: cannot read" in broken.fails("serve")
     broken = Installation(tmp_path, CONFIG + tls.replace("tls.key", "tls.pem"))
     assert f"{tmp_path}/tls.pem are no PEM files" in broken.fails("serve")
+
+
+def test_a_tls_handshake_that_drips_ends(tmp_path: Path) -> None:
+    _certificate(tmp_path)
+    tables = '[tls]\ncertificate = "tls.pem"\nkey = "tls.key"\n[connections]\nhead_timeout = 2.0\n'
+    with Installation(tmp_path, CONFIG + tables).serving() as (url, _):
+        host, _, port = url.removeprefix("https://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=0.2) as slow:
+            began = time.monotonic()
+            # A ClientHello that never is complete.
+            slow.send(b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03")
+            with contextlib.suppress(ConnectionError):
+                while time.monotonic() < began + 30:
+                    slow.send(b"a")
+                    with contextlib.suppress(TimeoutError):
+                        if not slow.recv(1):
+                            break
+            assert 1.5 < time.monotonic() - began < 30
+        trusted = ssl.create_default_context(cafile=tmp_path / "tls.pem")
+        assert httpx.get(f"{url}/v1/service", verify=trusted).status_code == 200
 
 
 def test_people_trust_whom_their_platform_trusts(tmp_path: Path) -> None:

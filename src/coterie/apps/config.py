@@ -80,6 +80,17 @@ class Connections:
     slowest: int = 1024
     """Bytes per second that a body or a reader must make in each such time."""
 
+    def check(self) -> None:
+        """Raises `StateError` for values with which everybody would be cut off."""
+        for name in ("most_of_prefix", "head_timeout", "slow_after"):
+            if getattr(self, name) <= 0:
+                msg = f"connections.{name} must be more than 0"
+                raise StateError(msg)
+        for name in ("most", "slowest"):
+            if getattr(self, name) < 0:
+                msg = f"connections.{name} must not be negative"
+                raise StateError(msg)
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -133,6 +144,7 @@ class Config:
             msg = f"services = {list(self.services)}: must be one or both of {list(SERVICES)}"
             raise StateError(msg)
         self.authentication.check()
+        self.connections.check()
         for proxy in self.trusted_proxies:
             _check_network(proxy)
         if self.tls is None and not self.allow_plaintext and not is_loopback(host):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -356,12 +357,31 @@ async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
 class _Server(uvicorn.Server):
     """Says when it listens, and where: the port may have been 0."""
 
+    def __init__(self, options: uvicorn.Config, head_timeout: float) -> None:
+        super().__init__(options)
+        self._head_timeout = head_timeout
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for server in self.servers:
-            for listening in server.sockets:
-                host, port = listening.getsockname()[:2]
-                _log.info("listening", extra={"host": host, "port": port, "pid": os.getpid()})
+        # uvicorn starts the services and we listen: it leaves a TLS handshake a minute, whatever is configured.
+        await super().startup([])
+        tls = self.config.ssl
+        for listening in sockets or ():
+            server = await asyncio.get_running_loop().create_server(
+                self._protocol,
+                sock=listening,
+                ssl=tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=self._head_timeout if tls else None,
+            )
+            self.servers.append(server)
+            host, port = listening.getsockname()[:2]
+            _log.info("listening", extra={"host": host, "port": port, "pid": os.getpid()})
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
 
 def uvicorn_options(config: Config) -> dict[str, Any]:
@@ -398,7 +418,7 @@ def run(config: Config) -> None:
             files = "" if config.tls is None else f"{config.tls.certificate} and {config.tls.key} "
             msg = f"TLS: {files}are no PEM files of a certificate and its key: {error}"
             raise StateError(msg) from error
-        _Server(options).run(sockets=[listening])
+        _Server(options, config.connections.head_timeout).run(sockets=[listening])
 
 
 def _look_at_certificate(tls: Tls) -> None:
@@ -441,7 +461,15 @@ def _prefixes(config: Config) -> Callable[[str], bytes | None]:
 
     settings = from_table(Settings, config.delivery, where="delivery", base=config.data)
 
+    proxies = [ipaddress.ip_network(each) for each in config.trusted_proxies]
+
+    @lru_cache(maxsize=4096)
+    def is_proxy(address: str) -> bool:
+        with contextlib.suppress(ValueError):
+            return any(ipaddress.ip_address(address) in network for network in proxies)
+        return False
+
     def prefix_of(address: str) -> bytes | None:
-        return None if address in config.trusted_proxies else requester_of(address, settings)
+        return None if proxies and is_proxy(address) else requester_of(address, settings)
 
     return prefix_of

@@ -12,8 +12,10 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from coterie.apps.config import Connections
+from coterie.apps.config import Config, Connections
 from coterie.apps.connections import Doorkeeper, protocols
+from coterie.apps.serve import _prefixes
+from coterie.errors import StateError
 
 LIMITS = Connections(slow_after=0.5, slowest=100)
 PACE = 50
@@ -201,6 +203,30 @@ def test_a_doorkeeper_counts_all_and_each_prefix() -> None:
 def test_a_proxys_connections_are_not_counted_as_one_prefixs() -> None:
     doorkeeper = Doorkeeper(Connections(most_of_prefix=1), lambda _address: None)
     assert all(doorkeeper.enter("10.0.0.1") for _ in range(100))
+
+
+@pytest.mark.parametrize("proxies", [("10.0.0.0/8",), ("192.0.2.1", "10.1.2.3")])
+def test_a_proxy_in_a_network_that_is_trusted_is_one(proxies: tuple[str, ...]) -> None:
+    prefix_of = _prefixes(Config(trusted_proxies=proxies))
+    assert prefix_of("10.1.2.3") is None
+    assert prefix_of("11.1.2.3") not in {None, prefix_of("11.1.2.4")}
+    assert prefix_of("not an address") is not None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"most_of_prefix": 0},
+        {"head_timeout": 0.0},
+        {"slow_after": 0.0},
+        {"most": -1},
+        {"slowest": -1},
+    ],
+)
+def test_limits_that_cut_everybody_off_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(StateError, match=f"connections.{next(iter(wrong))} must"):
+        Config(connections=Connections(**wrong)).check()
+    Config(connections=Connections(most=0, slowest=0)).check()
 
 
 def test_without_a_number_open_files_are_the_limit() -> None:
