@@ -347,6 +347,9 @@ def test_a_backup_that_was_changed_damaged_or_is_none_is_not_restored(
     ):
         (copy / "backup.json").write_text(json.dumps(manifest | change))
         assert complaint in here.fails("restore", str(copy))
+    for junk in ("[]", '{"format": 1, "files": []}', "[" * 100_000, "null"):
+        (copy / "backup.json").write_text(junk)
+        assert "not a complete backup" in here.fails("restore", str(copy))
     assert not (here.home / "data").exists()
     assert "not a complete backup" in here.fails("restore", str(tmp_path / "nothing"))
 

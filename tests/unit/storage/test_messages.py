@@ -279,6 +279,7 @@ UPDATE message SET text = x'07'
         (ROW + "99, '[]')", "damaged"),
         (ROW + "0, 'no list')", "damaged"),
         (ROW + "0, '7')", "damaged"),
+        (ROW + f"0, '{'[' * 100_000}')", "damaged"),
         ("DROP TABLE message", "damaged"),
         ("ALTER TABLE message DROP COLUMN body", "damaged"),
         ("ALTER TABLE message ADD COLUMN more TEXT", "damaged"),
