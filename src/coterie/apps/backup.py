@@ -119,7 +119,7 @@ def _checked(source: Path) -> list[str]:
                 raise StorageError(msg)
             if _is_database(source / name):
                 _check_database(source / name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = f"{source} is not a complete backup: {error}"
         raise StorageError(msg) from error
     return sorted(files)

@@ -143,7 +143,7 @@ def _message(row: Row, path: Path) -> Message:
         found = MessageState(state)
         if tuple(map(type, fields)) != _TYPES:
             raise TypeError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         msg = f"{path} is damaged: a message has values that it cannot have"
         raise StorageError(msg) from None
     # No intent comes with it, so nothing would ever send what still waited when it was exported.
