@@ -397,9 +397,17 @@ class Channel:
             blocked = work.send(None)
         except StopIteration:
             return
+        # A channel that is shut before the task has begun leaves nobody to ask how what it waited for ended.
+        blocked.add_done_callback(_heard)
         task = asyncio.get_running_loop().create_task(_resume(work, blocked))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _heard(future: asyncio.Future[Any]) -> None:
+    """Takes an error off a future, so that asyncio does not complain of it with what the request held."""
+    if not future.cancelled():
+        future.exception()
 
 
 @coroutine

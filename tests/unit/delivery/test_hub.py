@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coterie.delivery.hub import Channel, Hub
 from coterie.delivery.limits import LOCAL, Limiter, client_address, requester_of
 from coterie.delivery.service import DeliveryService
 from coterie.delivery.settings import Rate, Settings
@@ -18,6 +21,8 @@ from coterie.transport.api import (
     ClientFrameType,
     Delivery,
     ErrorCode,
+    Read,
+    ReadResult,
     ServerFrame,
     Subscribe,
     TargetType,
@@ -82,6 +87,36 @@ def test_entries_appended_while_a_subscription_starts_come_once_and_in_order() -
         await connection.close()
 
     run(test)
+
+
+def test_nobody_complains_of_a_refusal_that_a_subscriber_did_not_wait_for() -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.answer: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
+
+        async def read(self, _request: Read) -> ReadResult:
+            return await self.answer
+
+    async def main() -> None:
+        said: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, what: said.append(what))
+        source = Slow()
+        channel = Channel(Hub(), source, _nothing, _nothing, 1, 1.0, 1)  # type: ignore[arg-type]
+        channel.receive(frame(1, new_log()[0]))
+        channel.shut()
+        source.answer.set_exception(Refused(ErrorCode.BAD_TOKEN, "no", rule="D-ACC-5"))
+        del source, channel
+        for _ in range(3):
+            await asyncio.sleep(0)
+        gc.collect()
+        await asyncio.sleep(0)
+        assert not said
+
+    asyncio.run(main())
+
+
+async def _nothing(_sent: object) -> None:
+    """Takes what is sent."""
 
 
 def test_a_subscription_number_is_used_once_at_a_time() -> None:
