@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from coterie.authentication.ca import CertificateAuthority
 from coterie.authentication.limits import RateLimit
-from coterie.authentication.settings import DAY
+from coterie.authentication.settings import DAY, Settings
 from coterie.errors import ServiceError, StateError, StorageError
 from coterie.identity.x509 import load_certificate
 from coterie.transport import as_api
@@ -150,3 +150,10 @@ def test_a_root_on_a_curve_that_is_not_supported_is_not_made() -> None:
     key = ec.generate_private_key(ec.SECP521R1())
     with pytest.raises(StorageError, match="P-256 or P-384"):
         CertificateAuthority.create(REALM, now=START, key=key)
+
+
+def test_there_is_a_list_in_force_when_the_next_one_is_made() -> None:
+    settings = Settings(list_lifetime=3600, list_interval=3599)
+    settings.check()
+    with pytest.raises(StateError, match="list_interval"):
+        replace(settings, list_interval=3600).check()
