@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Interop for every change, within fifteen minutes: five for builds, six for scenarios, three for random histories.
+# Interop for every change, within fifteen minutes: four for builds, six for scenarios, three for random histories.
 # Peers whose toolchain is here are built; what is missing, or takes too long, is said and left out, and is no failure.
 # Every scenario in every suite that both have, with us on either side. Random histories are of us and ts-mls: a peer that
 # is wrong once spoils what comes after it in a history, and that must not look like a fault of ours (docs/interop.md has
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=.venv/bin/python
 coterie=.venv/bin/coterie
 peers=()
-seconds=${INTEROP_BUILD_SECONDS:-300}
+seconds=${INTEROP_BUILD_SECONDS:-240}
 for name in ts-mls bouncy-castle openmls mls-rs; do
     left=$((seconds - SECONDS))
     if [ "$($python interop/peers/build.py --check "$name")" = "$name: built" ]; then
