@@ -397,8 +397,10 @@ class Channel:
             blocked = work.send(None)
         except StopIteration:
             return
-        # A channel that is shut before the task has begun leaves nobody to ask how what it waited for ended.
-        blocked.add_done_callback(_heard)
+        # A channel that is shut before the task has begun leaves nobody to ask how what it waited for ended. Who
+        # only lets others go first (`asyncio.sleep(0)`) waits for nothing.
+        if blocked is not None:
+            blocked.add_done_callback(_heard)
         task = asyncio.get_running_loop().create_task(_resume(work, blocked))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

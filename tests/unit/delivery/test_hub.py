@@ -115,6 +115,28 @@ def test_nobody_complains_of_a_refusal_that_a_subscriber_did_not_wait_for() -> N
     asyncio.run(main())
 
 
+def test_a_source_may_only_let_others_go_first() -> None:
+    class Polite:
+        async def read(self, _request: Read) -> ReadResult:
+            await asyncio.sleep(0)
+            raise Refused(ErrorCode.BAD_TOKEN, "no", rule="D-ACC-5")
+
+    async def main() -> None:
+        sent: list[ServerFrame] = []
+
+        async def send(data: bytes) -> None:
+            sent.append(ServerFrame.decode(data))
+
+        channel = Channel(Hub(), Polite(), send, _nothing, 1, 1.0, 1)  # type: ignore[arg-type]
+        channel.receive(frame(1, new_log()[0]))
+        assert not sent
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert [each.ended.failure.code for each in sent if each.ended] == [ErrorCode.BAD_TOKEN]
+
+    asyncio.run(main())
+
+
 async def _nothing(_sent: object) -> None:
     """Takes what is sent."""
 
