@@ -36,7 +36,10 @@ def test_lines_are_whole_however_they_arrive(monkeypatch: pytest.MonkeyPatch) ->
 
 _PROGRAM = """
 import asyncio
+import signal
 from coterie.apps.chatting import typed_lines
+# Who starts the tests in the background of a shell has interrupts ignored, here as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 async def main():
     async for line in typed_lines():
         print(line, flush=True)
