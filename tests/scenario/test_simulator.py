@@ -28,6 +28,22 @@ def test_every_assertion_holds_against(scenario: Scenario) -> None:
             pytest.fail(f"seed {seed}: {least.broken}; shrunk schedule: {schedule}")
 
 
+ONCE = (
+    ("members who lose each other", 20037),
+    ("people who ask by a link", 500023),
+    ("a network that tampers", 500025),
+    ("members who lose each other", 500032),
+    ("members who lose each other", 500073),
+)
+"""Seeds that long runs have found, which broke the protocol or an assertion that asked too much."""
+
+
+@pytest.mark.parametrize(("name", "seed"), ONCE)
+def test_what_broke_once_holds(name: str, seed: int) -> None:
+    (scenario,) = (scenario for scenario in SCENARIOS if scenario.name == name)
+    assert simulate(scenario, seed).broken is None
+
+
 @pytest.mark.parametrize("switch", SWITCHES, ids=lambda s: s.rule)
 def test_a_break_is_found_without(switch: Switch) -> None:
     for seed in range(switch.seeds):

@@ -10,6 +10,7 @@ from coterie.client.content import (
     ContentType,
     read_profile,
 )
+from coterie.client.identity import read_key_package
 from coterie.client.intents import COMMITS, CommitNote, Intent, IntentKind
 from coterie.client.keeping import Succession
 from coterie.client.line import Line
@@ -394,6 +395,8 @@ class Reading(Making):
                 if intent.kind in COMMITS:
                     self._tools.count("lost races")
                 step.update_intent(intent_id, intent.waiting())
+        if commit.added and not outcome.own:
+            self._want_no_more(step, commit)
         if outcome.correct is not None:
             step.add_intent(self.id, Intent(IntentKind.CORRECT, b"", sealed=outcome.correct))
         if self._tools.vault.leaving(self.id) and not commit.removes_self:
@@ -412,6 +415,24 @@ class Reading(Making):
         name = read_profile(self.group.context.extensions).name.decode(errors="replace")
         step.set_name(self.id, name)
         return [*self._tell(commit), *doubts]
+
+    def _want_no_more(self, step: Step, commit: StagedCommit) -> None:
+        """Whom another member has added need not be added: else their package, a last one that both claimed, looks as if
+        this device had added them and lost their Welcome (D-INB-11)."""
+        client_id = self._tools.config.authenticator.client_id
+        came = {client_id(member.credential) for member in commit.added}
+        for intent_id, intent in step.intents(self.id):
+            if intent.kind != IntentKind.ADD or not intent.claimed:
+                continue
+            left = tuple(
+                claimed
+                for claimed in intent.claimed
+                if client_id(read_key_package(claimed.key_package).leaf_node.credential) not in came
+            )
+            if not left:
+                step.remove_intent(intent_id)
+            elif len(left) < len(intent.claimed):
+                step.update_intent(intent_id, intent.replace(claimed=left))
 
     def _doubt_state(self, step: Step, commit: StagedCommit, *, fits: bool) -> list[events.Event]:
         """The committer named other chunks than follow from its Commit: some member supplies them soon (D-CHK-10)."""

@@ -18,9 +18,10 @@ from coterie.client.box import (
     return_request,
     signed_request,
 )
-from coterie.client.events import Problem
+from coterie.client.events import MembersReturned, Problem
 from coterie.client.identity import Package, read_key_package
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
+from coterie.client.mailbox import STOCK
 from coterie.errors import ServiceError, StateError, VerificationError
 from coterie.mls.framing import MLSMessage
 from coterie.transport import api
@@ -236,6 +237,31 @@ def test_who_had_to_come_back_itself_invites_again_whom_it_had_added(tmp_path: P
             await w.settle(rounds=4)
             assert [c.groups()[0].status for c in (alice, bob, carol)] == ["active"] * 3
             assert alice.groups()[0].waiting() == 0
+            assert len({c.groups()[0].epoch_authenticator for c in (alice, bob, carol)}) == 1
+
+    asyncio.run(story())
+
+
+def test_whom_two_claimed_with_one_last_package_the_second_leaves_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            carol = await w.device("carol")
+            user = f"carol@{REALM}".encode()
+            claim = api.Claim(
+                api.DeliveryVersion.COTERIE1, user, (alice.identity.suite.cipher_suite,)
+            )
+            seen = [(await bob.tools.inboxes.claim(claim)).packages[0] for _ in range(STOCK + 2)]
+            last = seen[-1]
+            assert last.key_package == seen[-2].key_package
+            conversation = bob._conversations[bob.groups()[0].id]
+            kept = ClaimedPackage(last.key_package, last.ticket)
+            conversation.want(Intent(IntentKind.ADD, user, (kept,)))
+            await alice.groups()[0].add("carol")
+            await w.settle()
+            events = [event for client in (alice, bob, carol) for event in client.pending_events()]
+            assert not [event for event in events if isinstance(event, MembersReturned)]
+            assert bob.groups()[0].waiting() == 0
             assert len({c.groups()[0].epoch_authenticator for c in (alice, bob, carol)}) == 1
 
     asyncio.run(story())

@@ -215,12 +215,10 @@ def no_key_and_nonce_twice(world: World) -> None:
     """No generation of a ratchet, envelope, chunk or HPKE key seals twice (D-ENT-2, D-ENT-7, D-CHK-3, D-BOX-8)."""
     if world.kit.lying_service and world.observer.restored:
         return  # A service that withholds a copy's own messages hides that it is one: the reuse guard is left then.
-    for what, used in (
-        ("a message key", world.observer.message_keys),
-        ("an envelope key", world.observer.envelope_keys),
-    ):
-        if used and max(used.values()) > 1:
-            raise Broken("no_key_and_nonce_twice", f"{what} served {max(used.values())} times")
+    for what, used in world.observer.served.items():
+        times = max(map(len, used.values()))
+        if times > 1:
+            raise Broken("no_key_and_nonce_twice", f"{what} served {times} times")
     twice = max(map(len, world.observer.sealed.values()), default=0)
     if twice > 1:
         what = f"{twice} contents were sealed under one key of a chunk, a box or an inbox"

@@ -70,8 +70,11 @@ class Observer:
     """All that each member ever verified, also before a copy of it was restored."""
     keys: dict[str, dict[bytes, EpochKeys]] = field(default_factory=dict)
     """The epoch keys that each member ever had, by epoch."""
-    message_keys: Counter[bytes] = field(default_factory=Counter)
-    envelope_keys: Counter[bytes] = field(default_factory=Counter)
+    served: dict[str, dict[bytes, set[bytes]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(set))
+    )
+    """The entries (by hash) that came to the service under each message key and envelope key: what a crash or the network
+    stopped on its way nobody has, and a copy of the device may seal another under the same key."""
     sealed: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     """What was sealed (by hash) under each key of a chunk, and each encapsulated key of a box or inbox."""
     judged: Counter[tuple[str, bytes, int]] = field(default_factory=Counter)
@@ -87,6 +90,8 @@ class Observer:
     """The Commits that added a device which was not in the group, each with the user who made it."""
     entered: dict[str, set[bytes]] = field(default_factory=dict)
     """The leaves (by encryption key) as which each device came in by a Welcome."""
+    _sealed_with: dict[bytes, tuple[bytes, bytes | None]] = field(default_factory=dict)
+    _last_message_key: bytes | None = None
     forging: bool = False
     """While an adversary makes what it does not store: its own keys are its own business."""
     mixed: list[str] = field(default_factory=list)
@@ -198,11 +203,12 @@ class Observer:
 
     def _note_moved(self, entry_hash: bytes, commit: StagedCommit) -> None:
         went = {name_of(member.credential) for member in commit.removed}
+        by = commit.committer.credential.identity.decode().partition("/")[0]
         for member in commit.added:
             if (whom := name_of(member.credential)) not in went:
-                by = commit.committer.credential.identity.decode().partition("/")[0]
                 self.added.setdefault(whom, {})[entry_hash] = by
-        if name_of(commit.committer.credential) in self.dishonest:
+        committer = name_of(commit.committer.credential)
+        if committer in self.dishonest:
             return
         out = {
             name
@@ -215,6 +221,8 @@ class Observer:
             if isinstance(add, Add) and name_of(add.key_package.leaf_node.credential) in out:
                 package = api.sha256(MLSMessage.of(add.key_package).encode())
                 whom = name_of(add.key_package.leaf_node.credential)
+                if self.restored[committer] and by in self.added.get(whom, {}).values():
+                    continue  # A copy does not know that the Welcome of its Add was sent (D-INB-11).
                 self.moved.setdefault((whom, package), set()).add(entry_hash)
 
     def _sealing(self, real: Any) -> Any:  # noqa: ANN401 - a function of chunks
@@ -225,6 +233,15 @@ class Observer:
             return data
 
         return seal_chunk
+
+    def arrived(self, request: api.Append) -> None:
+        """An entry has come as far as the service."""
+        entry_hash = request.entry.hash()
+        envelope_key, message_key = self._sealed_with.get(entry_hash, (None, None))
+        if envelope_key is not None:
+            self.served["an envelope key"][envelope_key].add(entry_hash)
+        if message_key is not None:
+            self.served["a message key"][message_key].add(entry_hash)
 
     def posted(self, request: api.PostEnvelope | api.SealedRequest) -> None:
         """Somebody posted what is sealed with HPKE."""
@@ -251,9 +268,12 @@ class Observer:
 
     def _append(self, real: Any) -> Any:  # noqa: ANN401 - a method of EpochKeys
         def append(keys: EpochKeys, header: api.EntryHeader, content: api.SealedContent) -> Any:  # noqa: ANN401
+            made: api.Append = real(keys, header, content)
             if not self.forging:
-                self.envelope_keys[bytes(keys.envelope_secret) + header.id] += 1
-            return real(keys, header, content)
+                key = bytes(keys.envelope_secret) + header.id
+                self._sealed_with[made.entry.hash()] = (key, self._last_message_key)
+                self._last_message_key = None
+            return made
 
         return append
 
@@ -268,7 +288,7 @@ class Observer:
         def next_sending(tree: SecretTree, leaf: Any, kind: Any) -> Any:  # noqa: ANN401
             found = real(tree, leaf, kind)
             if not self.forging:
-                self.message_keys[bytes(found.key) + bytes(found.nonce)] += 1
+                self._last_message_key = bytes(found.key) + bytes(found.nonce)
             return found
 
         return next_sending
