@@ -382,21 +382,7 @@ class Reading(Making):
         self._proposals_since, self._epoch_since = None, now
         if outcome.own:
             step.set_next_renewal(self.id, _next_renewal(now))
-        mine: Intent | None = None
-        for intent_id, intent in step.intents(self.id):
-            if outcome.own and intent.kind in COMMITS and intent.sealed is not None:
-                self._plan_welcomes(step, line, intent, outcome)
-                step.remove_intent(intent_id)
-                mine = intent
-            elif intent.sealed is not None and intent.kind not in {
-                IntentKind.WELCOME,
-                IntentKind.CORRECT,
-            }:
-                if intent.kind in COMMITS:
-                    self._tools.count("lost races")
-                step.update_intent(intent_id, intent.waiting())
-        if commit.added and not outcome.own:
-            self._want_no_more(step, commit)
+        mine = self._want_still(step, line, outcome)
         if outcome.correct is not None:
             step.add_intent(self.id, Intent(IntentKind.CORRECT, b"", sealed=outcome.correct))
         if self._tools.vault.leaving(self.id) and not commit.removes_self:
@@ -416,9 +402,31 @@ class Reading(Making):
         step.set_name(self.id, name)
         return [*self._tell(commit), *doubts]
 
+    def _want_still(self, step: Step, line: Line, outcome: Committed) -> Intent | None:
+        """What is still wanted after a Commit is made anew; returns what the own Commit was made of."""
+        mine: Intent | None = None
+        for intent_id, intent in step.intents(self.id):
+            if outcome.own and intent.kind in COMMITS and intent.sealed is not None:
+                self._plan_welcomes(step, line, intent, outcome)
+                step.remove_intent(intent_id)
+                mine = intent
+            elif intent.sealed is not None and intent.kind not in {
+                IntentKind.WELCOME,
+                IntentKind.CORRECT,
+            }:
+                if intent.kind in COMMITS:
+                    self._tools.count("lost races")
+                step.update_intent(intent_id, intent.waiting())
+        if outcome.commit.added and not outcome.own:
+            self._want_no_more(step, outcome.commit)
+        return mine
+
     def _want_no_more(self, step: Step, commit: StagedCommit) -> None:
-        """Whom another member has added need not be added: else their package, a last one that both claimed, looks as if
-        this device had added them and lost their Welcome (D-INB-11)."""
+        """Whom another member has added need not be added.
+
+        Else their package, a last one that both claimed, looks as if this device had added them and lost their
+        Welcome (D-INB-11).
+        """
         client_id = self._tools.config.authenticator.client_id
         came = {client_id(member.credential) for member in commit.added}
         for intent_id, intent in step.intents(self.id):

@@ -73,8 +73,10 @@ class Observer:
     served: dict[str, dict[bytes, set[bytes]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(set))
     )
-    """The entries (by hash) that came to the service under each message key and envelope key: what a crash or the network
-    stopped on its way nobody has, and a copy of the device may seal another under the same key."""
+    """The entries (by hash) that came to the service under each message key and envelope key.
+
+    What a crash or the network stopped on its way nobody has, and a copy of the device may seal another with its key.
+    """
     sealed: dict[bytes, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     """What was sealed (by hash) under each key of a chunk, and each encapsulated key of a box or inbox."""
     judged: Counter[tuple[str, bytes, int]] = field(default_factory=Counter)
