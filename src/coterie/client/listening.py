@@ -126,23 +126,33 @@ class Listener:
 
     def __init__(self, logs: DeliveryClient, inboxes: DeliveryClient) -> None:
         self._arrived = asyncio.Event()
-        self._logs = _Stream(logs, self._arrived)
-        self._inbox = _Stream(inboxes, self._arrived)
+        self._services = (logs, inboxes)
         self._numbers = 0
+        self._due: dict[str, float] = {}
+        self._cut_off = False
+        self.heard = False
+        """Whether anything ever came."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._logs, self._inbox = (_Stream(each, self._arrived) for each in self._services)
         self._following: dict[str, _Following] = {}
         self._groups: dict[int, str] = {}
         self._leaving: list[tuple[float, int]] = []
-        self._due: dict[str, float] = {}
         self._inbox_followed = False
-        self.heard = False
-        """Whether anything ever came."""
 
     async def next(
         self, groups: Iterable[Listened], inbox: api.InboxTarget, seconds: float
     ) -> Heard:
         """What is heard within so many seconds, nothing if that is nothing. Raises `ServiceError`."""
         groups = list(groups)
+        if self._cut_off:
+            # Which frames were sent is not known; what is missed by that comes from the cursors.
+            await self.close()
+            self._begin()
+        self._cut_off = True
         await self._follow(groups, inbox)
+        self._cut_off = False
         heard = self._take(groups, inbox)
         ends = time.monotonic() + seconds
         while not heard and (left := ends - time.monotonic()) > 0:

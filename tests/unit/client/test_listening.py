@@ -189,6 +189,40 @@ def test_a_lost_connection_is_made_again_and_what_was_missed_is_read(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("cut_at", [1, 2, 3])
+def test_who_is_cancelled_while_subscribing_subscribes_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_at: int
+) -> None:
+    sent = 0
+    plain = MemoryConnection.send
+
+    async def send(connection: MemoryConnection, frame: api.ClientFrame) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == cut_at:
+            await asyncio.sleep(NEVER)
+        await plain(connection, frame)
+
+    async def run() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await pair(w)
+            monkeypatch.setattr(MemoryConnection, "send", send)
+            async with listening(bob):
+                await until(lambda: sent == cut_at)
+            assert sent == cut_at
+            async with listening(bob):
+                await subscribed(w)
+                asked = w.weather_of["bob"].paths
+                asked.clear()
+                await alice.group("Friends").send("heard")
+                await until(lambda: texts(bob) == ["heard"])
+                assert asked == []
+                # The inbox, the log, and the boxes of two epochs; each once.
+                assert w.delivery.hub.subscriptions == 4
+
+    asyncio.run(run())
+
+
 def test_without_a_connection_the_client_polls_and_does_not_hurry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
