@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx
@@ -83,6 +84,59 @@ async def test_a_code_is_for_its_user_and_its_time_only(world: World) -> None:
         await refused(ErrorCode.BAD_CODE, world.client.enrol(Key(), name, code))
     world.time += world.settings.code_lifetime + HOUR
     await refused(ErrorCode.BAD_CODE, world.client.enrol(Key(), "alice", code))
+
+
+@pytest.mark.parametrize("into_the_hour", [0, 1, HOUR - 1])
+async def test_a_code_lasts_for_its_lifetime_whenever_it_was_made(
+    world: World, into_the_hour: int
+) -> None:
+    key, _ = await world.enrolled("alice")
+    world.time += HOUR - world.time % HOUR + into_the_hour
+    code = await world.client.link(key)
+    assert code.expires_at % HOUR == 0
+    world.time += world.settings.link_code_lifetime - 1
+    await world.client.enrol(Key(), "alice", code.code.decode())
+
+
+async def test_a_full_disk_is_named_and_what_comes_after_it_is_stored(world: World) -> None:
+    db = world.ledger._db
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageError, match="full"):
+        world.ledger.keep_revocation_list(1, START, bytes(200_000))
+    db.execute("PRAGMA max_page_count = 100000")
+    world.add("bob")
+    beside = sqlite3.connect(world.path)
+    assert beside.execute("SELECT count(*) FROM users").fetchone() == (1,)
+    beside.close()
+
+
+async def test_a_commit_that_fails_swallows_nothing_that_comes_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Busy:
+        """A connection whose next COMMIT fails and leaves the transaction open, as SQLite says it may."""
+
+        def __init__(self, db: sqlite3.Connection) -> None:
+            self.db, self.fails = db, True
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.db, name)
+
+        def execute(self, sql: str, *values: Any) -> object:
+            if sql == "COMMIT" and self.fails:
+                self.fails = False
+                raise sqlite3.OperationalError("database is locked")
+            return self.db.execute(sql, *values)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.ledger, "_db", Busy(world.ledger._db))
+        with pytest.raises(StorageError, match="locked"):
+            world.add("alice")
+    world.add("bob")
+    beside = sqlite3.connect(world.path)
+    assert beside.execute("SELECT name FROM users").fetchall() == [("bob",)]
+    beside.close()
 
 
 async def test_a_wrong_code_does_not_say_whether_the_user_exists(world: World) -> None:

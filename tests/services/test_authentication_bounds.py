@@ -153,7 +153,12 @@ def test_a_root_on_a_curve_that_is_not_supported_is_not_made() -> None:
 
 
 def test_there_is_a_list_in_force_when_the_next_one_is_made() -> None:
-    settings = Settings(list_lifetime=3600, list_interval=3599)
+    settings = Settings(list_lifetime=3601, list_interval=3600)
     settings.check()
     with pytest.raises(StateError, match="list_interval"):
-        replace(settings, list_interval=3600).check()
+        replace(settings, list_interval=3601).check()
+
+
+def test_a_list_is_not_made_anew_for_each_request() -> None:
+    with pytest.raises(StateError, match="list_interval"):
+        Settings(list_interval=3599).check()

@@ -301,7 +301,8 @@ class AuthenticationService:
 
     def _new_code(self, user_id: int, user: str, lifetime: int) -> as_api.LinkCode:
         code = new_code()
-        expires_at = _hour(self._now()) + lifetime
+        # Times are stored to the hour: a code is valid for its lifetime at least.
+        expires_at = _hour(self._now() + HOUR - 1) + lifetime
         self.ledger.add_code(code_hash(self._code_key, user, code), user_id, expires_at)
         return as_api.LinkCode(code.encode(), expires_at)
 

@@ -45,6 +45,12 @@ class Settings:
 
     def check(self) -> None:
         """Raises `StateError` for values that contradict each other."""
+        if self.list_interval < HOUR:
+            msg = (
+                f"authentication: list_interval ({self.list_interval}) must be an hour ({HOUR}) or more: times are "
+                "kept to the hour, and the list would be made anew for every request"
+            )
+            raise StateError(msg)
         if self.list_interval >= self.list_lifetime:
             msg = (
                 f"authentication: list_interval ({self.list_interval}) must be less than list_lifetime "
