@@ -137,7 +137,7 @@ def protocols(limits: Connections) -> dict[str, Any]:
         # The sockets and buffers here are asyncio's own.
         "loop": "asyncio",
         "http": type("Http", (_Http,), {"limits": limits}),
-        "ws": _WebSocket,
+        "ws": type("WebSocket", (_WebSocket,), {"limits": limits}),
     }
 
 
@@ -300,6 +300,20 @@ class _Http(HttpToolsProtocol):
 
 class _WebSocket(WebSocketsSansIOProtocol):
     """One WebSocket connection."""
+
+    limits: Connections
+    _close_timer: asyncio.TimerHandle | None = None
+
+    async def send(self, message: Any) -> None:  # noqa: ANN401 - a message of ASGI
+        if message["type"] == "websocket.close" and self._close_timer is None:
+            # Who does not take what was sent does not take the goodbye either, for which uvicorn waits.
+            self._close_timer = self.loop.call_later(self.limits.slow_after, self.transport.abort)
+        await super().send(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        super().connection_lost(exc)
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) >= FRAGMENTS:

@@ -20,6 +20,7 @@ from coterie.delivery.limits import Clock, Requester, client_address, requester_
 from coterie.delivery.openapi import description
 from coterie.delivery.service import DeliveryService, Places
 from coterie.delivery.settings import Settings
+from coterie.delivery.under_way import Held, UnderWay
 from coterie.errors import CoterieError, DecodeError
 from coterie.mls.tls import Struct
 from coterie.transport import api
@@ -37,6 +38,7 @@ log = logging.getLogger("coterie.delivery")
 
 _PLAIN: Final = b"text/plain; version=0.0.4; charset=utf-8"
 _JSON: Final = b"application/json"
+_PIECE: Final = 256 * 1024
 _CLOSE_TRY_LATER: Final = 1013
 _CLOSE_BAD_DATA: Final = 1007
 
@@ -47,6 +49,8 @@ class DeliveryApp:
     def __init__(self, service: DeliveryService, *, monitoring: bool = True) -> None:
         self._service = service
         self._monitoring = monitoring
+        most = service.settings.max_under_way, service.settings.max_under_way_of_prefix
+        self._held = UnderWay(*most)
         self._openapi = json.dumps(description(service.settings)).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,10 +85,20 @@ class DeliveryApp:
         await _respond(send, status, kind, body)
 
     async def _operation(self, operation: str, scope: Scope, receive: Receive, send: Send) -> None:
+        held = Held(self._held, self._requester(scope))
+        try:
+            await self._operate(operation, scope, receive, send, held)
+        finally:
+            held.give_back()
+
+    async def _operate(
+        self, operation: str, scope: Scope, receive: Receive, send: Send, held: Held
+    ) -> None:
         started = time.perf_counter()
         headers: tuple[tuple[bytes, bytes], ...] = ()
         try:
-            answer = (await self._answer(operation, scope, receive)).encode()
+            answer = (await self._answer(operation, scope, receive, held)).encode()
+            held.take(len(answer))
             outcome, status = "ok", 200
         except Refused as refused:
             failure = refused.failure()
@@ -101,19 +115,19 @@ class DeliveryApp:
         log.debug("%s %s %.1f ms", operation, outcome, seconds * 1000)
         await _respond(send, status, api.MEDIA_TYPE.encode(), answer, headers)
 
-    async def _answer(self, operation: str, scope: Scope, receive: Receive) -> Struct:
+    async def _answer(self, operation: str, scope: Scope, receive: Receive, held: Held) -> Struct:
         headers = dict(scope["headers"])
         if scope["method"] != "POST":
             raise _malformed("requests of this protocol are POST")
         _check_version(headers.get(api.VERSION_HEADER.lower().encode()))
-        body = await self._body(headers, receive)
+        body = await self._body(headers, receive, held)
         try:
             request = api.OPERATIONS[operation][0].decode(body)
         except DecodeError as error:
             raise _malformed(str(error)) from error
-        return await self._service.handle(operation, request, self._requester(scope, headers))
+        return await self._service.handle(operation, request, held.requester)
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, held: Held) -> bytes:
         limit = self._service.settings.max_bundle
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
@@ -123,6 +137,7 @@ class DeliveryApp:
             body: bytes = message.get("body", b"")
             return body
         parts, size = [message["body"]], len(message["body"])
+        held.take(size)
         while message.get("more_body"):
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -131,11 +146,12 @@ class DeliveryApp:
             size += len(parts[-1])
             if size > limit:
                 raise _too_large(limit)
+            held.take(len(parts[-1]))
         return b"".join(parts)
 
-    def _requester(self, scope: Scope, headers: dict[bytes, bytes]) -> Requester:
+    def _requester(self, scope: Scope) -> Requester:
         peer = (scope.get("client") or ("",))[0]
-        forwarded = headers.get(b"x-forwarded-for")
+        forwarded = dict(scope["headers"]).get(b"x-forwarded-for")
         settings = self._service.settings
         address = client_address(
             peer, None if forwarded is None else forwarded.decode("latin-1"), settings
@@ -238,7 +254,11 @@ async def _respond(
         *extra,
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    # In pieces, each of which waits for the reader to take the ones before.
+    for at in range(0, len(body) - _PIECE, _PIECE):
+        piece = body[at : at + _PIECE]
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": body[(len(body) - 1) // _PIECE * _PIECE :]})
 
 
 def _retry_header(failure: Failure) -> tuple[tuple[bytes, bytes], ...]:

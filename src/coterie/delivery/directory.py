@@ -1,6 +1,6 @@
 """The rules of docs/delivery-protocol.md for the directory and the inboxes (sections 12 and 13).
 
-A Publish is verified before its transaction (`verify_publish`, which may run on another thread), all else inside.
+A Publish is admitted, verified (`verify_publish`, which may run on another thread), then stored in its transaction.
 Whose a credential is says an injected `Identify`; whoever claims or posts an envelope shows no credential at all.
 """
 
@@ -163,6 +163,13 @@ class Directory:
 
     # -- key packages
 
+    def admit_publish(
+        self, tables: DirectoryTables, request: Publish, requester: Requester
+    ) -> None:
+        """Refuses and counts a batch before its hundreds of signatures and certificates are verified."""
+        self._owned(tables, request.inbox_id, request.token)
+        self._limiter.charge("publishes", requester)
+
     def verify_publish(self, request: Publish) -> list[Package]:
         """Checks every package of a batch (D-DIR-1); needs no storage."""
         count = len(request.key_packages) + len(request.last_resort)
@@ -229,11 +236,9 @@ class Directory:
         tables: DirectoryTables,
         request: Publish,
         packages: list[Package],
-        requester: Requester,
     ) -> PublishResult:
         """Stores the verified packages of a batch (D-DIR-2, D-DIR-7)."""
         inbox = self._owned(tables, request.inbox_id, request.token)
-        self._limiter.charge("publishes", requester)
         added = sum(tables.add_package(inbox.key, package) for package in packages)
         for package in packages:
             if package.last_resort:

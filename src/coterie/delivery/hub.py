@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass, field
 from types import coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from coterie.errors import StorageError
 from coterie.transport.api import (
@@ -27,6 +27,7 @@ from coterie.transport.api import (
     ErrorCode,
     Failure,
     InboxItem,
+    LogTarget,
     Read,
     ReadBox,
     ReadBoxResult,
@@ -43,6 +44,9 @@ from coterie.transport.api import (
 from coterie.transport.refusal import Refused
 
 Topic = tuple[TargetType, bytes]
+
+LARGEST: Final = 2**63 - 1
+"""No entry has this number."""
 
 
 class Source(Protocol):
@@ -121,6 +125,12 @@ class Hub:
         if waiting:
             tail = ReadInboxResult((item,), item.number + 1, ()).encode()
             self._deliver(waiting, item.number, ServerFrameType.INBOX_ITEMS, tail)
+
+    def dropped(self, epoch: bytes) -> None:
+        """An epoch is gone: its subscriptions end (D-SUB-5)."""
+        for target_type in (TargetType.LOG, TargetType.BOX):
+            for subscription in list(self._topics.get((target_type, epoch), ())):
+                subscription.channel.dropped(subscription, epoch)
 
     def stock(self, inbox_id: bytes) -> None:
         """The owner of an inbox should hear of its stock (D-DIR-6): its channels read it."""
@@ -210,19 +220,22 @@ class Channel:
         self.subscriptions[request.subscription] = placeholder
 
     async def _subscribe(self, request: Subscribe) -> None:
-        number = request.subscription
-        subscription = self.subscriptions.get(number)
+        subscription = self.subscriptions.get(request.subscription)
         if subscription is None:
             return
         try:
             subscription.topics = await self._topics(request)
-            if self.subscriptions.get(number) is not subscription or self._closed:
+            if not self._has(subscription):
                 return
             self.hub.add(subscription)
             subscription.next = _from_number(request)
             await self._catch_up(subscription, first=True)
         except (Refused, StorageError) as error:
             self._end(subscription, error)
+
+    def _has(self, subscription: Subscription) -> bool:
+        """Whether it goes on: the client may have ended it, and given its number to another one, at any await."""
+        return self.subscriptions.get(subscription.request.subscription) is subscription
 
     async def _topics(self, request: Subscribe) -> tuple[Topic, ...]:
         if request.log is not None:
@@ -238,7 +251,8 @@ class Channel:
         if not isinstance(refused, Refused):
             refused = Refused(ErrorCode.UNAVAILABLE, str(error), rule="D-SUB-5", retry_after=1)
         number = subscription.request.subscription
-        if self.subscriptions.pop(number, None) is not None:
+        if self._has(subscription):
+            del self.subscriptions[number]
             self.hub.remove(subscription)
             ended = Ended(number, subscription.next, refused.failure())
             self.push(ServerFrame(ServerFrameType.ENDED, ended=ended).encode())
@@ -247,10 +261,14 @@ class Channel:
 
     async def _catch_up(self, subscription: Subscription, *, first: bool = False) -> None:
         """Sends what storage has until nothing newer is known, then goes live."""
-        while not self._closed and not subscription.live:
+        while not subscription.live:
             seen = subscription.seen
             await self._drained()
+            if not self._has(subscription):
+                return
             frame, next_number, complete = await self._page(subscription)
+            if not self._has(subscription):
+                return
             if first or next_number > subscription.next:
                 self._send_page(subscription, frame, next_number)
                 first = False
@@ -269,7 +287,11 @@ class Channel:
         start = subscription.next
         if request.log is not None:
             log = request.log
-            read = await self.source.read(Read(log.log_id, log.epoch, log.token, start))
+            if request.delivery is Delivery.WAKE_ONLY:
+                # The head tells, and nothing else is sent.
+                head = (await self._read(log, LARGEST)).head
+                return b"", max(start, head.number + 1), True
+            read = await self._read(log, start)
             # The answer is the same struct for all who asked alike, and keeps its encoding.
             frame = _framed(ServerFrameType.ENTRIES, number, read.encode())
             return frame, read.next_number, read.next_number > read.head.number
@@ -281,6 +303,11 @@ class Channel:
         inbox = await self._read_inbox(request, start)
         frame = _framed(ServerFrameType.INBOX_ITEMS, number, inbox.encode())
         return frame, inbox.next_number, not inbox.items
+
+    async def _read(self, log: LogTarget, start: int) -> ReadResult:
+        # A frame must be taken within `slow_after`, or a reader of a slow link would never get past it.
+        most = self.max_waiting // 2
+        return await self.source.read(Read(log.log_id, log.epoch, log.token, start, most))
 
     async def _read_inbox(self, request: Subscribe, start: int) -> ReadInboxResult:
         token = b"" if request.inbox is None else request.inbox.token
@@ -303,6 +330,13 @@ class Channel:
         except (Refused, StorageError) as error:
             self._end(subscription, error)
 
+    def dropped(self, subscription: Subscription, epoch: bytes) -> None:
+        """Ends a subscription to an epoch that is gone; who reads its box for a later epoch goes on."""
+        target = subscription.request.log or subscription.request.box
+        if target is not None and target.epoch == epoch:
+            why = "the epoch was dropped, since it was older than the log keeps"
+            self._end(subscription, Refused(ErrorCode.GONE, why, rule="D-SUB-5"))
+
     def refresh(self, subscription: Subscription) -> None:
         """Sends the stock of an inbox."""
         self._start(self._refresh(subscription))
@@ -312,6 +346,8 @@ class Channel:
             result = await self._read_inbox(subscription.request, 2**62)
         except (Refused, StorageError) as error:
             self._end(subscription, error)
+            return
+        if not self._has(subscription):
             return
         number = subscription.request.subscription
         only_stock = ReadInboxResult((), subscription.next, result.stock)

@@ -8,7 +8,7 @@ and a transaction that raises has changed nothing. `logs` holds every rule; noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -176,11 +176,14 @@ class LogTransaction(Protocol):
     def due_epochs(self, hour: int, limit: int) -> list[Epoch]:
         """Epochs in which retention may have something to do at an hour."""
 
-    def drop_messages_before(self, epoch: Epoch, hour: int) -> int:
-        """Drops the messages of an epoch that are older; returns how many."""
+    def drop_messages_before(self, epoch: Epoch, hour: int) -> bool:
+        """Drops messages of an epoch that are older, as many as are quickly dropped; returns whether it was all."""
 
-    def drop_epoch(self, epoch: Epoch) -> None:
-        """Drops all of an epoch but what says that it is gone; its log too, if it was the last one."""
+    def drop_epoch(self, epoch: Epoch) -> bool:
+        """Drops all of an epoch but what says that it is gone; its log too, if it was the last one.
+
+        The epoch is gone at once. False means that something of it is left, and that this must be called again.
+        """
 
     def ages(self, epoch: Epoch) -> Ages:
         """The hours that retention goes by."""
@@ -188,8 +191,8 @@ class LogTransaction(Protocol):
     def set_due(self, epoch: Epoch, hour: int) -> None:
         """Notes when retention may next have something to do in the epoch."""
 
-    def drop_old(self, hour: int, request_hour: int) -> int:
-        """Drops chunks older than their log's retention and requests older than an hour; returns how many."""
+    def drop_old(self, hour: int, request_hour: int) -> bool:
+        """Drops chunks older than their log's retention and requests older than an hour; whether it was all."""
 
 
 class Ledger(Protocol):
@@ -203,10 +206,10 @@ class Ledger(Protocol):
         it, may give another number each time.
         """
 
-    async def write(
+    def write(
         self, function: Callable[[LogTransaction], T], *, raises_first: bool = False
-    ) -> T:
-        """Runs a transaction; returns when it is durable. `raises_first`: it raises before it writes or not at all."""
+    ) -> Awaitable[T]:
+        """Runs a transaction; done when it is durable. `raises_first`: it raises before it writes or not at all."""
 
     async def read(self, function: Callable[[LogTransaction], T]) -> T:
         """Runs a transaction that writes nothing, on what is durable."""

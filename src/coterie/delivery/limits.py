@@ -42,6 +42,8 @@ def _prefix(address: str, bits4: int, bits6: int) -> Requester:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return Requester(b"other:" + address.encode())
+    # A socket that takes both versions shows IPv4 so; all of it would be one requester.
+    ip = getattr(ip, "ipv4_mapped", None) or ip
     bits = bits4 if ip.version == 4 else bits6
     network = ipaddress.ip_network((ip, bits), strict=False)
     return Requester(network.network_address.packed)

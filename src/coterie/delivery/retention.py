@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from coterie.delivery.ledger import Ages, Epoch, LogTransaction
 from coterie.delivery.settings import HOUR, Settings
 
@@ -16,27 +18,48 @@ def over_at(epoch: Epoch, ages: Ages, settings: Settings) -> int:
     return last + _hours(settings.idle_age) + 1
 
 
-def sweep(tx: LogTransaction, settings: Settings, now: float) -> int:
-    """Drops what is too old in a bounded number of epochs; returns how many were looked at."""
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a part of a round did; true as long as there may be more to do."""
+
+    more: bool
+    dropped: tuple[bytes, ...] = ()
+    """The names of epochs that are gone now and were not before."""
+
+    def __bool__(self) -> bool:
+        return self.more
+
+
+def sweep(tx: LogTransaction, settings: Settings, now: float) -> Swept:
+    """Drops what is too old, in a bounded number of epochs: others are answered between two calls."""
     hour = int(now) // HOUR
+    dropped = []
     epochs = tx.due_epochs(hour, _BATCH)
     for epoch in epochs:
-        _sweep_epoch(tx, epoch, settings, hour)
-    tx.drop_old(hour, hour - _hours(settings.request_age))
-    return len(epochs)
+        over = None if epoch.gone else over_at(epoch, tx.ages(epoch), settings)
+        if over is None or over <= hour:
+            if over is not None:
+                dropped.append(epoch.name)
+            complete = tx.drop_epoch(epoch)
+        else:
+            complete = _drop_messages(tx, epoch, over, hour)
+        if not complete:
+            break
+    if epochs:
+        return Swept(more=True, dropped=tuple(dropped))
+    return Swept(more=not tx.drop_old(hour, hour - _hours(settings.request_age)))
 
 
-def _sweep_epoch(tx: LogTransaction, epoch: Epoch, settings: Settings, hour: int) -> None:
+def _drop_messages(tx: LogTransaction, epoch: Epoch, over: int, hour: int) -> bool:
+    """Drops messages of an epoch that goes on until the hour `over`; returns whether it was all."""
     retention = _hours(epoch.retention)
-    over = over_at(epoch, tx.ages(epoch), settings)
-    if over <= hour:
-        tx.drop_epoch(epoch)
-        return
-    tx.drop_messages_before(epoch, hour - retention)
+    if not tx.drop_messages_before(epoch, hour - retention):
+        return False
     oldest = tx.ages(epoch).oldest_message
     # Nothing that comes later can be due before a retention from now.
     due = hour + retention if oldest is None else oldest + retention + 1
     tx.set_due(epoch, max(hour + 1, min(over, due)))
+    return True
 
 
 def _hours(seconds: int) -> int:

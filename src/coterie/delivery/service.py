@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -18,17 +19,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coterie.delivery import retention
 from coterie.delivery.answers import SharedReads
-from coterie.delivery.directory import Directory, Identify
+from coterie.delivery.directory import Directory, Identify, Woken
 from coterie.delivery.directory_store import SCHEMA as DIRECTORY_SCHEMA
 from coterie.delivery.directory_store import DirectoryTables
 from coterie.delivery.hub import Channel, Hub
 from coterie.delivery.limits import Clock, Limiter, Requester
-from coterie.delivery.logs import Logs
+from coterie.delivery.logs import Accepted, Logs
 from coterie.delivery.metrics import Metrics
 from coterie.delivery.settings import HOUR, Settings
 from coterie.delivery.signatures import SignatureChecks
 from coterie.delivery.sqlite_ledger import SQLiteLedger
-from coterie.delivery.store import Store
+from coterie.delivery.store import Connection, Store
 from coterie.errors import StorageError
 from coterie.mls.crypto import SUPPORTED_CIPHER_SUITES
 from coterie.mls.tls import Struct
@@ -57,6 +58,7 @@ from coterie.transport.refusal import Refused
 T = TypeVar("T")
 Handler = Callable[[Any, Requester], Awaitable[Struct]]
 MEMORY: Final = ":memory:"
+_log: Final = logging.getLogger("coterie.delivery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +152,18 @@ class DeliveryService:
     async def sweep(self) -> None:
         """One round of retention."""
         now = self._clock()
-        while await self._ledger.write(lambda tx: retention.sweep(tx, self.settings, now)):
-            pass
+        while swept := await self._ledger.write(lambda tx: retention.sweep(tx, self.settings, now)):
+            for epoch in swept.dropped:
+                self.hub.dropped(epoch)
         await self._mail(self.directory.sweep)
 
     async def _sweep_for_ever(self) -> None:
         while True:
             try:
                 await self.sweep()
-            except StorageError:
+            except Exception as error:  # noqa: BLE001 - whatever it was, what is too old must go next time
                 self.metrics.count("sweep_failures")
+                _log.error("retention failed", extra={"reason": type(error).__name__})
             await asyncio.sleep(self.settings.sweep_interval)
 
     async def ready(self) -> bool:
@@ -209,41 +213,50 @@ class DeliveryService:
             checked = await self._signatures.check(
                 header.epoch, request.signature, content, under_way=self._under_way
             )
-            accepted = await self._ledger.write(
+            written = self._ledger.write(
                 lambda tx: self.logs.append(tx, request, requester, checked),
                 raises_first=only_message,
             )
+            accepted = await _told(written, self._accepted)
         finally:
             self._under_way -= 1
-        self._signatures.learn(header.epoch, accepted.append_key)
-        if accepted.stored is not None:
-            self.hub.entry(accepted.stored, accepted.state)
         return accepted.answer
 
+    def _accepted(self, accepted: Accepted) -> None:
+        self._signatures.learn(accepted.answer.receipt.epoch, accepted.append_key)
+        if accepted.stored is not None:
+            self.hub.entry(accepted.stored, accepted.state)
+
     async def _post_request(self, request: PostRequest, requester: Requester) -> Struct:
-        posted, item = await self._ledger.write(
-            lambda tx: self.logs.post_request(tx, request, requester)
-        )
-        self.hub.request(item)
+        written = self._ledger.write(lambda tx: self.logs.post_request(tx, request, requester))
+        posted, _ = await _told(written, lambda done: self.hub.request(done[1]))
         return posted
 
     async def _post_envelope(self, request: PostEnvelope, requester: Requester) -> Struct:
-        done, number = await self._mail(lambda t: self.directory.post(t, request, requester))
-        if number is not None:
-            item = InboxItem(number, request.kem_output, request.ciphertext)
-            self.hub.envelope(request.inbox_id, item)
-        return done
+        def tell(done: tuple[Struct, int | None]) -> None:
+            if done[1] is not None:
+                item = InboxItem(done[1], request.kem_output, request.ciphertext)
+                self.hub.envelope(request.inbox_id, item)
+
+        written = self._mail(lambda t: self.directory.post(t, request, requester))
+        return (await _told(written, tell))[0]
 
     async def _publish(self, request: Publish, requester: Requester) -> Struct:
+        def admit(db: Connection) -> None:
+            self.directory.admit_publish(DirectoryTables(db), request, requester)
+
+        await self._store.read(admit)
         loop = asyncio.get_running_loop()
         packages = await loop.run_in_executor(None, self.directory.verify_publish, request)
-        return await self._mail(lambda t: self.directory.publish(t, request, packages, requester))
+        return await self._mail(lambda t: self.directory.publish(t, request, packages))
 
     async def _claim(self, request: Any, requester: Requester) -> Struct:  # noqa: ANN401 - Claim
-        result, woken = await self._mail(lambda t: self.directory.claim(t, request, requester))
-        for inbox_id in woken.inbox_ids:
-            self.hub.stock(inbox_id)
-        return result
+        def tell(done: tuple[Struct, Woken]) -> None:
+            for inbox_id in done[1].inbox_ids:
+                self.hub.stock(inbox_id)
+
+        written = self._mail(lambda t: self.directory.claim(t, request, requester))
+        return (await _told(written, tell))[0]
 
     async def _read_mail(self, request: ReadInbox, requester: Requester) -> Struct:
         self._limiter.charge("reads", requester)
@@ -264,8 +277,8 @@ class DeliveryService:
         """What was written, and the hour, by which an epoch's state and age go (D-DIR-9)."""
         return self._ledger.changes, int(self._clock()) // HOUR
 
-    async def _mail(self, function: Callable[[DirectoryTables], T]) -> T:
-        return await self._store.write(lambda db: function(DirectoryTables(db)))
+    def _mail(self, function: Callable[[DirectoryTables], T]) -> asyncio.Future[T]:
+        return self._store.write(lambda db: function(DirectoryTables(db)))
 
     # -- subscriptions (hub.Source)
 
@@ -309,3 +322,20 @@ class DeliveryService:
             "log_writes_waiting": self._ledger.store.depth,
             "directory_writes_waiting": self._store.depth,
         }
+
+
+async def _told(written: Awaitable[T], tell: Callable[[T], None]) -> T:
+    """What a write gave, after `tell` has told subscribers: who asked may be cancelled meanwhile, the write is not."""
+    future = asyncio.ensure_future(written)
+
+    def tell_later(done: asyncio.Future[T]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            tell(done.result())
+
+    try:
+        result = await asyncio.shield(future)
+    except asyncio.CancelledError:
+        future.add_done_callback(tell_later)
+        raise
+    tell(result)
+    return result

@@ -107,6 +107,11 @@ class Settings:
     """Bytes that may wait for one slow reader (D-SUB-4)."""
     slow_after: float = 30.0
     """Seconds that a reader may take nothing while something waits for it."""
+    max_under_way: int = 1024 * MIB
+    """Bytes of request bodies and answers that are held at once, while slow peers send or take them; more are refused
+    for now. Requests below 64 KiB, answer included, are not counted."""
+    max_under_way_of_prefix: int = 256 * MIB
+    """The same for one network prefix."""
     prefix_ipv4: int = 32
     """Bits of an IPv4 address that make a requester."""
     prefix_ipv6: int = 56
@@ -129,6 +134,13 @@ class Settings:
             msg = (
                 f"delivery: min_retention ({self.min_retention}) must not be more than max_retention "
                 f"({self.max_retention})"
+            )
+            raise StateError(msg)
+        largest = max(self.max_bundle, self.max_read)
+        if not 2 * largest <= self.max_under_way_of_prefix <= self.max_under_way:
+            msg = (
+                f"delivery: max_under_way_of_prefix ({self.max_under_way_of_prefix}) must be twice max_bundle and "
+                f"max_read (2 * {largest}) or more, and max_under_way ({self.max_under_way}) as much or more"
             )
             raise StateError(msg)
         if self.prefix_ipv4 > 32 or self.prefix_ipv6 > 128:

@@ -24,6 +24,8 @@ _KNOWN_EPOCHS: Final = 65_536
 _CONTENT_SIZE: Final = len(append_to_be_signed(bytes(32)))
 _WORTH_IT: Final = 4
 """So many appends must be under way: fewer are verified sooner where they are than they could be sent."""
+_PATIENCE: Final = 5.0
+"""Seconds for a batch, which takes milliseconds: a process that hangs must not take the appends with it."""
 _PAUSE: Final = 5.0
 """Seconds until a process that failed is started again."""
 
@@ -127,7 +129,8 @@ class SignatureChecks:
                 batch = self._waiting[:]
                 source.write(_encoded(batch))
                 # They leave the list with their answers only: if the process fails before, `_end` answers them.
-                answers = await sink.readexactly(len(batch))
+                async with asyncio.timeout(_PATIENCE):
+                    answers = await sink.readexactly(len(batch))
                 del self._waiting[: len(batch)]
                 for item, answer in zip(batch, answers, strict=True):
                     if not item.future.done():

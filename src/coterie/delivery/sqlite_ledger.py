@@ -6,6 +6,7 @@ Bodies live in the entries' rows and are set to NULL when they are dropped, so t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,6 +25,10 @@ from coterie.transport.api import (
 )
 
 T = TypeVar("T")
+
+_BYTES_AT_ONCE: Final = 8 * 1024 * 1024
+_ROWS_AT_ONCE: Final = 1000
+"""What retention drops in one transaction, during which nobody else is answered."""
 
 SCHEMA: Final = Schema(
     "logs",
@@ -62,6 +67,13 @@ SCHEMA: Final = Schema(
             log INTEGER NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL, hour INTEGER NOT NULL,
             kem_output BLOB NOT NULL, ciphertext BLOB NOT NULL, PRIMARY KEY (log, number));
         CREATE INDEX request_hour ON request(hour);
+        """,
+        # The messages that are kept, in order: what quotas and ages drop, found without looking at what they dropped.
+        # And chunks by age, without looking into each.
+        """
+        CREATE INDEX entry_message ON entry(epoch, number) WHERE kind = 1 AND body IS NOT NULL;
+        DROP INDEX chunk_hour;
+        CREATE INDEX chunk_hour ON chunk(hour, log);
         """,
     ),
 )
@@ -312,23 +324,30 @@ class SQLiteTransaction:
 
     def drop_oldest_messages(self, epoch: Epoch, need: int) -> int:
         """See LogTransaction."""
+        sql = "SELECT key FROM epoch WHERE branch = ? AND gone = 0 ORDER BY depth, key"
+        freed = 0
+        for (owner,) in _rows(self._db.execute(sql, (epoch.branch,))):
+            if freed >= need:
+                break
+            freed += self._drop_oldest_of(owner, need - freed)
+        self._add_usage(epoch.branch, "messages", -freed)
+        return freed
+
+    def _drop_oldest_of(self, epoch: int, need: int) -> int:
+        # One row after the other: a sort would look at every message that the branch holds, for each append.
         sql = (
-            "SELECT x.key, x.epoch, x.number, x.size FROM epoch e JOIN entry x ON x.epoch = e.key"
-            " AND x.number > e.gone_through"
-            " WHERE e.branch = ? AND e.gone = 0 AND x.kind = 1 AND x.body IS NOT NULL"
-            " ORDER BY e.depth, e.key, x.number"
+            "SELECT key, size FROM entry INDEXED BY entry_message"
+            " WHERE epoch = ? AND kind = 1 AND body IS NOT NULL ORDER BY number"
         )
-        freed, touched, keys = 0, set(), []
-        for key, owner, _, size in self._db.execute(sql, (epoch.branch,)):
+        freed, keys = 0, []
+        for key, size in self._db.execute(sql, (epoch,)):
             if freed >= need:
                 break
             freed += size
             keys.append((key,))
-            touched.add(owner)
-        self._db.executemany("UPDATE entry SET body = NULL WHERE key = ?", keys)
-        self._add_usage(epoch.branch, "messages", -freed)
-        for owner in touched:
-            self._advance_gone(owner)
+        if keys:
+            self._db.executemany("UPDATE entry SET body = NULL WHERE key = ?", keys)
+            self._advance_gone(epoch)
         return freed
 
     def _advance_gone(self, epoch: int) -> None:
@@ -413,38 +432,63 @@ class SQLiteTransaction:
         sql = _EPOCH + "WHERE e.due IS NOT NULL AND e.due <= ? ORDER BY e.due LIMIT ?"
         return [_epoch(row) for row in self._db.execute(sql, (hour, limit)).fetchall()]
 
-    def drop_messages_before(self, epoch: Epoch, hour: int) -> int:
+    def _some(self, sql: str, *values: Any) -> tuple[list[tuple[Any, ...]], bool]:
+        """Rows of a query, whose second column is a size, as many as are dropped at once; whether they are all."""
+        rows: list[tuple[Any, ...]] = []
+        total = 0
+        for row in self._db.execute(sql, values):
+            if total > _BYTES_AT_ONCE or len(rows) == _ROWS_AT_ONCE:
+                return rows, False
+            rows.append(row)
+            total += row[1]
+        return rows, True
+
+    def _for_each(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._db.executemany(sql, [(row[0],) for row in rows])
+
+    def drop_messages_before(self, epoch: Epoch, hour: int) -> bool:
         """See LogTransaction."""
-        sql = (
-            "UPDATE entry SET body = NULL WHERE epoch = ? AND number > ? AND kind = 1 AND hour < ?"
-            " AND body IS NOT NULL RETURNING size"
-        )
-        sizes = _rows(self._db.execute(sql, (epoch.key, epoch.gone_through, hour)))
-        self._add_usage(epoch.branch, "messages", -sum(size for (size,) in sizes))
-        if sizes:
+        sql = "SELECT key, size FROM entry WHERE epoch = ? AND kind = 1 AND hour < ? AND body IS NOT NULL"
+        rows, are_all = self._some(sql + " ORDER BY number", epoch.key, hour)
+        self._for_each("UPDATE entry SET body = NULL WHERE key = ?", rows)
+        self._add_usage(epoch.branch, "messages", -sum(size for _, size in rows))
+        if rows:
             self._advance_gone(epoch.key)
-        return len(sizes)
+        return are_all
 
-    def drop_epoch(self, epoch: Epoch) -> None:
+    def drop_epoch(self, epoch: Epoch) -> bool:
         """See LogTransaction."""
-        held = self._db.execute(
-            "SELECT coalesce(o.branch, ?), x.kind = 1, sum(x.size) FROM entry x"
-            " LEFT JOIN epoch o ON o.key = x.opened WHERE x.epoch = ? AND x.body IS NOT NULL"
-            " GROUP BY 1, 2",
-            (epoch.branch, epoch.key),
+        self._db.execute("UPDATE epoch SET gone = 1 WHERE key = ?", (epoch.key,))
+        rows, are_all = self._some(
+            "SELECT x.key, iif(x.body IS NULL, 0, x.size), coalesce(o.branch, ?), x.kind FROM entry x"
+            " LEFT JOIN epoch o ON o.key = x.opened WHERE x.epoch = ?",
+            epoch.branch,
+            epoch.key,
         )
-        for branch, is_message, size in _rows(held):
-            self._add_usage(branch, "messages" if is_message else "bundles", -size)
-        self._db.execute("DELETE FROM entry WHERE epoch = ?", (epoch.key,))
+        for _, size, branch, kind in rows:
+            column = "messages" if kind == EntryKind.MESSAGE else "bundles"
+            self._add_usage(branch, column, -size)
+        self._for_each("DELETE FROM entry WHERE key = ?", rows)
+        if not are_all:
+            return False
         self._db.execute("DELETE FROM request WHERE epoch = ?", (epoch.key,))
-        self._db.execute("UPDATE epoch SET gone = 1, due = NULL WHERE key = ?", (epoch.key,))
-        if self._one("SELECT 1 FROM epoch WHERE log = ? AND gone = 0 LIMIT 1", epoch.log) is None:
-            self._drop_log(epoch.log)
+        last = self._one("SELECT 1 FROM epoch WHERE log = ? AND gone = 0 LIMIT 1", epoch.log)
+        if last is None and not self._drop_log(epoch.log):
+            return False
+        self._db.execute("UPDATE epoch SET due = NULL WHERE key = ?", (epoch.key,))
+        return True
 
-    def _drop_log(self, log: int) -> None:
-        for table in ("chunk", "request", "epoch", "branch"):
-            self._db.execute(f"DELETE FROM {table} WHERE log = ?", (log,))  # noqa: S608 - four names
+    def _drop_log(self, log: int) -> bool:
+        rows, are_all = self._some("SELECT rowid, length(data) FROM chunk WHERE log = ?", log)
+        self._for_each("DELETE FROM chunk WHERE rowid = ?", rows)
+        # Another epoch may be on its way out: what is left of it comes first.
+        busy = "SELECT 1 FROM entry x JOIN epoch e ON e.key = x.epoch WHERE e.log = ? LIMIT 1"
+        if not are_all or self._one(busy, log) is not None:
+            return are_all
+        for table in ("request", "epoch", "branch"):
+            self._db.execute(f"DELETE FROM {table} WHERE log = ?", (log,))  # noqa: S608 - three names
         self._db.execute("DELETE FROM log WHERE key = ?", (log,))
+        return True
 
     def ages(self, epoch: Epoch) -> Ages:
         """See LogTransaction."""
@@ -462,18 +506,22 @@ class SQLiteTransaction:
         """See LogTransaction."""
         self._db.execute("UPDATE epoch SET due = ? WHERE key = ?", (hour, epoch.key))
 
-    def drop_old(self, hour: int, request_hour: int) -> int:
+    def drop_old(self, hour: int, request_hour: int) -> bool:
         """See LogTransaction."""
-        deleted = self._db.execute(
-            "DELETE FROM chunk WHERE rowid IN (SELECT c.rowid FROM chunk c JOIN log l ON l.key = c.log"
-            " WHERE c.hour < ? - (l.retention + 3599) / 3600) RETURNING branch, length(data)",
-            (hour,),
+        # "CROSS JOIN" keeps the index first: the chunks' own rows are looked at for those that go.
+        rows, are_all = self._some(
+            "SELECT c.rowid, (SELECT length(data) FROM chunk WHERE rowid = c.rowid) FROM chunk c"
+            " INDEXED BY chunk_hour CROSS JOIN log l ON l.key = c.log"
+            " WHERE c.hour < ?1 AND c.hour < ?1 - (l.retention + 3599) / 3600",
+            hour,
         )
-        rows = _rows(deleted)
-        for branch, size in rows:
+        for rowid, size in rows:
+            (branch,) = self._one("DELETE FROM chunk WHERE rowid = ? RETURNING branch", rowid)
             self._add_usage(branch, "bundles", -size)
-        self._db.execute("DELETE FROM request WHERE hour < ?", (request_hour,))
-        return len(rows) + self._db.changes()
+        old = "SELECT rowid, length(ciphertext) FROM request WHERE hour < ?"
+        requests, all_requests = self._some(old, request_hour)
+        self._for_each("DELETE FROM request WHERE rowid = ?", requests)
+        return are_all and all_requests
 
 
 class SQLiteLedger:
@@ -492,11 +540,11 @@ class SQLiteLedger:
         """See Ledger."""
         return self._store.changes
 
-    async def write(
+    def write(
         self, function: Callable[[SQLiteTransaction], T], *, raises_first: bool = False
-    ) -> T:
+    ) -> asyncio.Future[T]:
         """See Ledger."""
-        return await self._store.write(
+        return self._store.write(
             lambda db: function(SQLiteTransaction(db)), raises_first=raises_first
         )
 

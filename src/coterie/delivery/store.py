@@ -11,7 +11,10 @@ last commit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +33,8 @@ LARGEST: Final = 2**63 - 1
 """The largest number that a database holds; what a request names may have 64 bits, and is cut to it."""
 _BUSY_MILLISECONDS = 5000
 _CHECKPOINT_PAGES = 4000
+_SAY_EVERY = 60.0
+_log: Final = logging.getLogger("coterie.delivery")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,13 @@ def open_database(path: str, schema: Schema, *, vfs: str | None = None) -> Conne
     return db
 
 
+def _roll_back(db: Connection) -> None:
+    """Ends a transaction without its changes. SQLite has done so by itself after some errors."""
+    with contextlib.suppress(apsw.Error):
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
 class Store:
     """A database that one event loop reads and writes. `path` may be ":memory:" for tests (one connection then)."""
 
@@ -137,6 +149,8 @@ class Store:
         self._readers = ThreadPoolExecutor(reader_threads, thread_name_prefix=f"{schema.name}-read")
         self._opened: list[Connection] = []
         self._changes = 0
+        self._name = schema.name
+        self._said_at = float("-inf")
 
     @property
     def changes(self) -> int:
@@ -186,15 +200,20 @@ class Store:
 
     def _run_read(self, function: Callable[[Connection], T]) -> T:
         db: Connection | None = getattr(self._local, "db", None)
-        if db is None:
-            db = connect(self._path, vfs=self._vfs)
-            self._local.db = db
-            self._opened.append(db)
-        db.execute("BEGIN")
         try:
-            return function(db)
-        finally:
-            db.execute("ROLLBACK")
+            if db is None:
+                db = connect(self._path, vfs=self._vfs)
+                self._local.db = db
+                self._opened.append(db)
+            db.execute("BEGIN")
+            try:
+                return function(db)
+            finally:
+                _roll_back(db)
+        except (apsw.Error, StorageError) as error:
+            self._say("read", error)
+            # The reason may name the file, and who reads is somebody else's client.
+            raise StorageError("the database cannot be read") from error
 
     async def close(self) -> None:
         """Finishes what waits, then closes; a second call does nothing."""
@@ -210,6 +229,17 @@ class Store:
             except apsw.Error:
                 # The checkpoint at the end failed; what was committed is in the log and read from there next time.
                 db.close(force=True)
+
+    def _say(self, what: str, error: BaseException) -> None:
+        """Tells the operator, who is awake because of it, but not for each of thousands of requests."""
+        now = time.monotonic()
+        if now - self._said_at >= _SAY_EVERY:
+            self._said_at = now
+            _log.error(
+                "a database cannot be %s",
+                what,
+                extra={"database": self._name, "reason": str(error)},
+            )
 
     # -- group commit
 
@@ -261,8 +291,8 @@ class Store:
         failure: BaseException | None,
     ) -> None:
         if failure is not None:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            _roll_back(self._db)
+            self._say("written", failure)
             lost = StorageError(f"the database cannot be written: {failure}")
             outcomes = [(None, lost)] * len(batch)
         if not all(write.only_reads for write in batch):

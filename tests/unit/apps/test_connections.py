@@ -231,3 +231,21 @@ def test_limits_that_cut_everybody_off_are_refused(wrong: dict[str, Any]) -> Non
 
 def test_without_a_number_open_files_are_the_limit() -> None:
     assert Doorkeeper(Connections(), lambda _address: None).most > 0
+
+
+def test_a_websocket_that_is_closed_is_cut_off_if_nobody_takes_the_goodbye() -> None:
+    async def run() -> None:
+        options = protocols(Connections(slow_after=0.05))
+        config = uvicorn.Config(_nothing, interface="asgi3", log_config=None, **options)
+        config.load()
+        protocol = options["ws"](config=config, server_state=ServerState(), app_state={})
+        protocol.transport = transport = Transport(1000)
+        protocol.pause_writing()
+        goodbye = protocol.send({"type": "websocket.close", "code": 1013})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(goodbye, 0.01)
+        ended = [transport.ended]
+        await asyncio.sleep(0.2)
+        assert [*ended, transport.ended] == ["", "aborted"]
+
+    asyncio.run(run())

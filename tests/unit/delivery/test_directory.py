@@ -68,7 +68,7 @@ class Desk:
 
     def publish(self, request: Publish) -> PublishResult:
         packages = self.directory.verify_publish(request)
-        return self.run(lambda t: self.directory.publish(t, request, packages, LOCAL))
+        return self.run(lambda t: self.directory.publish(t, request, packages))
 
     def claim(self, request: Claim) -> ClaimResult:
         result, woken = self.run(lambda t: self.directory.claim(t, request, LOCAL))

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coterie.delivery.hub import Channel, Hub
+from coterie.delivery.ledger import LogTransaction
 from coterie.delivery.limits import LOCAL, Limiter, client_address, requester_of
 from coterie.delivery.service import DeliveryService
 from coterie.delivery.settings import Rate, Settings
@@ -20,12 +21,15 @@ from coterie.transport.api import (
     ClientFrame,
     ClientFrameType,
     Delivery,
+    EpochState,
     ErrorCode,
     Read,
     ReadResult,
+    Receipt,
     ServerFrame,
     Subscribe,
     TargetType,
+    Unsubscribe,
 )
 from coterie.transport.client import DeliveryClient
 from coterie.transport.memory import MemoryCarrier
@@ -137,6 +141,165 @@ def test_a_source_may_only_let_others_go_first() -> None:
     asyncio.run(main())
 
 
+class Held:
+    """A source whose reads wait until they are let go, the oldest first."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[Read, asyncio.Future[ReadResult]]] = []
+
+    async def read(self, request: Read) -> ReadResult:
+        future: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
+        self.reads.append((request, future))
+        return await future
+
+
+def _unsubscribe(number: int) -> ClientFrame:
+    return ClientFrame(ClientFrameType.UNSUBSCRIBE, unsubscribe=Unsubscribe(number))
+
+
+def test_a_refusal_of_an_ended_subscription_does_not_end_the_next_one_of_its_number() -> None:
+    async def main() -> None:
+        hub, source = Hub(), Held()
+        sent: list[ServerFrame] = []
+
+        async def send(data: bytes) -> None:
+            sent.append(ServerFrame.decode(data))
+
+        channel = Channel(hub, source, send, _nothing, 1000, 1.0, 1)  # type: ignore[arg-type]
+        channel.receive(frame(1, new_log("one")[0]))
+        channel.receive(_unsubscribe(1))
+        channel.receive(frame(1, new_log("two")[0]))
+        source.reads[0][1].set_exception(Refused(ErrorCode.BAD_TOKEN, "no", rule="D-ACC-5"))
+        await asyncio.sleep(0.01)
+        assert not sent
+        channel.shut()
+        assert hub.subscriptions == 0
+
+    asyncio.run(main())
+
+
+def test_a_subscription_that_was_ended_reads_and_sends_no_more() -> None:
+    async def main() -> None:
+        source = Held()
+        sent: list[bytes] = []
+
+        async def send(data: bytes) -> None:
+            sent.append(data)
+
+        channel = Channel(Hub(), source, send, _nothing, 1000, 1.0, 1)  # type: ignore[arg-type]
+        channel.receive(frame(1, new_log()[0]))
+        channel.receive(_unsubscribe(1))
+        epoch = new_log()[0]
+        receipt = Receipt(epoch.name, 9, bytes(32), bytes(32), bytes(64))
+        source.reads[0][1].set_result(ReadResult(None, (), 5, receipt, EpochState.OPEN))
+        await asyncio.sleep(0.01)
+        assert not sent
+        assert len(source.reads) == 1
+        channel.shut()
+
+    asyncio.run(main())
+
+
+def test_a_live_subscription_is_ended_when_its_epoch_is_dropped() -> None:
+    async def main() -> None:
+        async with service_with() as service:
+            client = DeliveryClient(MemoryCarrier(service))
+            epoch, create = new_log()
+            await client.create_log(create)
+            child = epoch.child()
+            await client.append(epoch.bundle(child))
+            connection = await client.connect()
+            await connection.send(frame(1, epoch))
+            box = epoch.target()
+            request = Subscribe(2, Delivery.WAKE_ONLY, TargetType.BOX, box=box)
+            await connection.send(ClientFrame(ClientFrameType.SUBSCRIBE, subscribe=request))
+            request = Subscribe(3, Delivery.WAKE_ONLY, TargetType.BOX, box=child.target())
+            await connection.send(ClientFrame(ClientFrameType.SUBSCRIBE, subscribe=request))
+            first = [await asyncio.wait_for(connection.receive(), 5) for _ in range(3)]
+            assert not any(each.ended for each in first)
+            clock = service.logs._clock
+            assert isinstance(clock, Clock)
+            clock.forward(31 * 86400)
+            await client.append(child.message())
+            await service.sweep()
+            ended = [(await asyncio.wait_for(connection.receive(), 5)).ended for _ in range(2)]
+            told = {(each.subscription, each.failure.code) for each in ended if each is not None}
+            assert told == {(1, ErrorCode.GONE), (2, ErrorCode.GONE)}
+            await connection.close()
+
+    asyncio.run(main())
+
+
+def test_an_append_whose_sender_is_cancelled_reaches_subscribers() -> None:
+    async def main() -> None:
+        async with service_with() as service:
+            client = DeliveryClient(MemoryCarrier(service))
+            epoch, create = new_log()
+            await client.create_log(create)
+            connection = await client.connect()
+            await connection.send(frame(1, epoch))
+            await asyncio.wait_for(connection.receive(), 5)
+            sending = asyncio.ensure_future(client.append(epoch.message()))
+            await asyncio.sleep(0)
+            sending.cancel()
+            received = await asyncio.wait_for(connection.receive(), 5)
+            assert received.entries is not None
+            assert [e.receipt.number for e in received.entries.result.entries] == [1]
+            assert sending.cancelled()
+            await connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_subscriber_who_only_wants_to_be_woken_has_nothing_read_for_it() -> None:
+    async def main() -> None:
+        async with service_with() as service:
+            client = DeliveryClient(MemoryCarrier(service))
+            epoch, create = new_log()
+            await client.create_log(create)
+            for _ in range(3):
+                await client.append(epoch.message(bytes(100)))
+            asked: list[Read] = []
+            read = service.logs.read
+
+            def watched(tx: LogTransaction, request: Read) -> ReadResult:
+                asked.append(request)
+                answer = read(tx, request)
+                assert not answer.entries
+                return answer
+
+            service.logs.read = watched  # type: ignore[method-assign]
+            connection = await client.connect()
+            await connection.send(frame(1, epoch, Delivery.WAKE_ONLY))
+            woken = (await asyncio.wait_for(connection.receive(), 5)).woken
+            assert woken is not None
+            assert woken.next_number == 4
+            assert len(asked) == 1
+            await connection.close()
+
+    asyncio.run(main())
+
+
+def test_what_was_missed_comes_in_frames_that_a_slow_link_can_take_in_time() -> None:
+    async def test(client: DeliveryClient) -> None:
+        epoch, create = new_log()
+        await client.create_log(create)
+        for _ in range(40):
+            await client.append(epoch.message(bytes(10_000)))
+        connection = await client.connect()
+        await connection.send(frame(1, epoch))
+        got: list[int] = []
+        while len(got) < 40:
+            received = await asyncio.wait_for(connection.receive(), 5)
+            assert received.entries is not None
+            assert len(received.encode()) <= 110_000
+            got += [e.receipt.number for e in received.entries.result.entries]
+        assert got == list(range(1, 41))
+        await connection.close()
+
+    run(test, Settings(rates=UNLIMITED, max_waiting=200_000))
+
+
 async def _nothing(_sent: object) -> None:
     """Takes what is sent."""
 
@@ -244,6 +407,8 @@ def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
         ("192.0.2.1", "192.0.2.2", False),
         ("2001:db8::1", "2001:db8:0:ff::2", True),
         ("2001:db8::1", "2001:db8:1::1", False),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
     ],
 )
 def test_a_requester_is_a_network_prefix(one: str, other: str, same: bool) -> None:

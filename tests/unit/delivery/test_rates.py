@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coterie.delivery.directory_store import Package
 from coterie.delivery.service import DeliveryService
 from coterie.delivery.settings import Rate, Rates, Settings
 from coterie.transport.api import (
@@ -107,6 +108,33 @@ def _chain(world: World, n: int) -> Append:
 
 def test_every_rate_is_tried_here_but_the_one_that_never_refuses() -> None:
     assert STEPS.keys() == {f.name for f in fields(Rates)} - {"claims_of_target"}
+
+
+@pytest.mark.parametrize("who", ["another owner", "too often"])
+def test_a_batch_that_is_refused_anyway_is_not_verified(
+    who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its packages cost hundreds of times what a request costs."""
+
+    def verify(_request: object) -> list[Package]:
+        pytest.fail("it was verified")
+
+    async def run() -> None:
+        world = World("publishes")
+        await world.prepare()
+        batch = world.alice.publish(1)
+        if who == "another owner":
+            batch = batch.replace(token=bytes(32))
+        else:
+            await world.client.publish(batch)
+        monkeypatch.setattr(world.service.directory, "verify_publish", verify)
+        with pytest.raises(Refused) as caught:
+            await world.client.publish(batch)
+        expected = ErrorCode.BAD_TOKEN if who == "another owner" else ErrorCode.RATE_LIMITED
+        assert caught.value.code is expected
+        await world.service.close()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(("rate", "which"), CASES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coterie.delivery import retention
+from coterie.delivery import retention, sqlite_ledger
 from coterie.delivery.limits import LOCAL
 from coterie.transport.api import ZERO32, Chunk, EpochState, ErrorCode, FetchEntry
 from tests.delivery_bench import Bench, Raises
@@ -209,3 +209,70 @@ def test_uploaded_chunks_count_in_the_bundle_quota(bench: Bench) -> None:
     with Raises(ErrorCode.QUOTA, "D-CHK-7"):
         second = epoch.put_chunks((Chunk(bytes(2001)),))
         bench.run(lambda tx: bench.logs.put_chunks(tx, second, LOCAL))
+
+
+@pytest.mark.parametrize("with_successor", [False, True])
+def test_what_an_append_above_the_quota_costs_does_not_grow_with_what_is_stored(
+    bench: Bench, *, with_successor: bool
+) -> None:
+    def cost(messages: int) -> int:
+        filled = bench.with_settings(message_quota=100 * messages)
+        epoch = filled.new_log()
+        if with_successor:
+            filled.append(epoch.successor())
+        for _ in range(2 * messages):
+            filled.append(epoch.message())
+        assert filled.read(epoch, 2).gone is not None or with_successor
+        steps = 0
+
+        def count() -> bool:
+            nonlocal steps
+            steps += 1
+            return False
+
+        filled.db.set_progress_handler(count, 20)
+        filled.append(epoch.message())
+        return steps
+
+    assert cost(400) < 1.5 * cost(40)
+
+
+def test_a_round_of_retention_stops_others_for_a_short_time_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held() -> int:
+        tables = ("SELECT body FROM entry", "SELECT data FROM chunk")
+        return sum(row[0] is not None for sql in tables for row in bench.db.execute(sql))
+
+    def rounds() -> int:
+        count = 0
+        while True:
+            before = held()
+            more = bench.run(lambda tx: retention.sweep(tx, bench.settings, bench.clock.now))
+            assert before - held() <= 10
+            if not more:
+                return count
+            count += 1
+
+    monkeypatch.setattr(sqlite_ledger, "_ROWS_AT_ONCE", 10)
+    epoch = bench.new_log()
+    for _ in range(35):
+        bench.append(epoch.message())
+    bench.clock.forward(31 * DAY)
+    assert rounds() >= 4
+    assert bench.read(epoch).gone is not None
+    for _ in range(35):
+        bench.append(epoch.message())
+    chunks = tuple(Chunk(bytes([n])) for n in range(25))
+    child = epoch.child()
+    bench.append(epoch.bundle(child, chunks=chunks))
+    bench.clock.forward(31 * DAY)
+    bench.run(lambda tx: retention.sweep(tx, bench.settings, bench.clock.now))
+    with Raises(ErrorCode.GONE, "D-REC-8"):
+        bench.read(epoch)
+    assert rounds() >= 5
+    assert bench.db.execute("SELECT sum(messages), sum(bundles) FROM branch").fetchone() == (0, 0)
+    bench.clock.forward(500 * DAY)
+    rounds()
+    for table in ("log", "branch", "epoch", "entry", "chunk", "request"):
+        assert not bench.db.execute(f"SELECT * FROM {table}").fetchall(), table

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from coterie.delivery import signatures
 from coterie.delivery.limits import LOCAL
 from coterie.delivery.signatures import Checked, SignatureChecks
 from coterie.transport.api import ErrorCode, append_to_be_signed
@@ -91,6 +93,23 @@ def test_a_process_that_dies_leaves_nobody_waiting_and_ends_with_the_service() -
         assert process is not None
         await again.close()
         assert process.returncode is not None
+
+    asyncio.run(run())
+
+
+def test_a_process_that_hangs_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        signer, checks = Signer(), SignatureChecks()
+        await started(checks, signer)
+        process = checks.process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(signatures, "_PATIENCE", 0.1)
+        signed = [signer.signed(n) for n in range(50)]
+        assert await asyncio.wait_for(many(checks, signed), 5) == [None] * 50
+        await process.wait()
+        assert checks.failures == 1
+        await checks.close()
 
     asyncio.run(run())
 

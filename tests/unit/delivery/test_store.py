@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import pytest
 
+from coterie.delivery.sqlite_ledger import SCHEMA as LOGS
 from coterie.delivery.store import Connection, Schema, Store, connect, open_database
 from coterie.errors import StorageError
 
@@ -120,3 +123,94 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"these bytes are no database" * 100)
     with pytest.raises(StorageError, match="cannot be opened"):
         connect(str(path))
+
+
+def test_a_full_disk_is_named_in_the_log_once_and_the_store_goes_on_after_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        store = Store(tmp_path / "w.db", SCHEMA)
+        pages = int(store._db.execute("PRAGMA page_count").fetchone()[0])  # type: ignore[index]
+        store._db.execute(f"PRAGMA max_page_count={pages}")
+        for _ in range(2):
+            with pytest.raises(StorageError, match="cannot be written"):
+                await store.write(add("x" * 100_000))
+        store._db.execute("PRAGMA max_page_count=100000")
+        assert await store.write(add("fits")) == "fits"
+        await store.close()
+
+    with caplog.at_level(logging.ERROR, "coterie.delivery"):
+        asyncio.run(run())
+    (record,) = caplog.records
+    assert record.getMessage() == "a database cannot be written"
+    assert vars(record)["database"] == "words"
+    assert "full" in vars(record)["reason"]
+
+
+def test_a_rollback_that_fails_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        """A connection whose disk fails once, in the rollback too."""
+
+        def __init__(self, db: Connection) -> None:
+            self.db, self.fails = db, True
+
+        @property
+        def in_transaction(self) -> bool:
+            return self.db.in_transaction
+
+        def execute(self, sql: str) -> object:
+            if self.fails and sql in {"COMMIT", "ROLLBACK"}:
+                self.fails = sql == "COMMIT"
+                if sql == "ROLLBACK":
+                    self.db.execute(sql)
+                raise apsw.IOError("the disk")
+            return self.db.execute(sql)
+
+        def close(self) -> None:
+            self.db.close()
+
+    async def run() -> None:
+        store = Store(tmp_path / "w.db", SCHEMA)
+        monkeypatch.setattr(store, "_db", Broken(store._db))
+        with pytest.raises(StorageError, match="cannot be written"):
+            await asyncio.wait_for(store.write(lambda _: None), 5)
+        assert await asyncio.wait_for(store.write(lambda _: "again"), 5) == "again"
+        await store.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_read_that_fails_says_nothing_of_the_file_but_to_the_operator(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, lost: bool
+) -> None:
+    def damaged(db: Connection) -> None:
+        db.execute("ROLLBACK")
+        raise apsw.CorruptError("database disk image is malformed")
+
+    async def run() -> None:
+        store = Store(tmp_path / "w.db", SCHEMA)
+        if lost:
+            store._path = str(tmp_path / "nowhere" / "w.db")
+        with pytest.raises(StorageError) as caught:
+            await store.read(damaged)
+        assert str(caught.value) == "the database cannot be read"
+        await store.close()
+
+    with caplog.at_level(logging.ERROR, "coterie.delivery"):
+        asyncio.run(run())
+    (record,) = caplog.records
+    assert ("nowhere" if lost else "malformed") in vars(record)["reason"]
+
+
+def test_logs_of_the_first_version_get_the_indexes_of_the_second(tmp_path: Path) -> None:
+    path = str(tmp_path / "logs.db")
+    open_database(path, Schema("logs", LOGS.versions[:1])).close()
+    old = open_database(path, LOGS)
+    new = open_database(":memory:", LOGS)
+    sql = "SELECT name, sql FROM sqlite_master ORDER BY name"
+    assert old.execute(sql).fetchall() == new.execute(sql).fetchall()
+    old.close()
+    new.close()

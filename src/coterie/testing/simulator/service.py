@@ -157,9 +157,16 @@ class ModelService:
             "inboxes/post": lambda t, r, q: mail.post(t, r, q)[0],
             "inboxes/read": lambda t, r, _: mail.read(t, r),
             "inboxes/ack": lambda t, r, _: mail.acknowledge(t, r),
-            "directory/publish": lambda t, r, q: mail.publish(t, r, mail.verify_publish(r), q),
+            "directory/publish": self._publish,
             "directory/claim": lambda t, r, q: mail.claim(t, r, q)[0],
         }
+
+    def _publish(
+        self, tables: DirectoryTables, request: api.Publish, requester: Requester
+    ) -> Struct:
+        self.directory.admit_publish(tables, request, requester)
+        packages = self.directory.verify_publish(request)
+        return self.directory.publish(tables, request, packages)
 
     def answer_and_forget(self, request: api.Append, requester: bytes, side: int) -> Struct:
         """What an append would be answered; nothing of it is stored."""
