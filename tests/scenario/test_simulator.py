@@ -34,6 +34,7 @@ ONCE = (
     ("a network that tampers", 500025),
     ("members who lose each other", 500032),
     ("members who lose each other", 500073),
+    ("people who ask by a link", 500089),
 )
 """Seeds that long runs have found, which broke the protocol or an assertion that asked too much."""
 

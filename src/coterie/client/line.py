@@ -139,6 +139,20 @@ class Line:
             self.binding.log_id, self.state.epoch, self.keys.read_token, self.next_number
         )
 
+    def read_own_next(self) -> api.Read | None:
+        """The request for the epoch that the own pending Commit begins; None without one (D-BOX-15)."""
+        following = self._own_next()
+        if following is None:
+            return None
+        name = following.name(self.state.epoch)
+        return api.Read(self.binding.log_id, name, following.read_token, 1)
+
+    def _own_next(self) -> EpochKeys | None:
+        pending = self.group.pending_commit
+        if pending is None or pending.next is None:
+            return None
+        return EpochKeys.derive(staged_exporter(pending.next), self.binding.log_id)
+
     # -- beginning
 
     @classmethod
@@ -251,6 +265,28 @@ class Line:
         if isinstance(outcome, Committed) and outcome.commit.next is not None:
             return outcome
         self._advance(stored.receipt, entry)
+        return outcome
+
+    def take_own(self, entry: api.Entry, opening: api.Receipt) -> Committed:
+        """Goes over to the epoch that the own pending Commit began, by the receipt that opened it (D-BOX-15).
+
+        Raises `VerificationError` where the receipt is not the service's, of another epoch or of another entry.
+        """
+        pending, following = self.group.pending_commit, self._own_next()
+        if pending is None or following is None:
+            msg = "there is no own Commit that waits"
+            raise StateError(msg)
+        verify_opening(self.binding, following, self.state.epoch, opening)
+        if opening.entry_hash != entry.hash():
+            msg = "the epoch was opened by another entry than the own Commit"
+            raise VerificationError(msg, rule="D-BOX-15")
+        manifest = api.CommitContent.decode(self.keys.open(entry).content).manifest.tbs
+        outcome = self._adopt(pending.commit, manifest, own=True, entry=entry, receipt=opening)
+        if not isinstance(outcome, Committed):
+            msg = "an own Commit that removes this member cannot be its own"
+            raise StateError(msg)
+        # The receipt of the bundle went with its epoch; the one that opened the next names it by hash.
+        self.state = self.state.replace(opening=opening, head=opening)
         return outcome
 
     def _chain(self, receipt: api.Receipt) -> None:

@@ -60,7 +60,63 @@ class Reading(Making):
         except Refused as refused:
             if refused.code not in DROPPED:
                 raise
-            self._fall_behind(str(refused))
+            if await self._go_on_alone():
+                await self._read_on(ask=ask)
+            else:
+                self._fall_behind(str(refused))
+
+    async def _go_on_alone(self) -> bool:
+        """Whether the epoch that was dropped ended with this device's own Commit, of which it had no answer.
+
+        Then it is in the one that follows, where nobody has said anything yet: all others may be where it was, and
+        nobody would be there to bring them back (D-BOX-15).
+        """
+        line = self.line
+        sealed = [
+            (number, intent)
+            for number, intent in self._tools.vault.intents(self.id)
+            if intent.kind in COMMITS and intent.sealed is not None
+        ]
+        request = line.read_own_next()
+        if not sealed or request is None:
+            return False
+        try:
+            result = await self._tools.delivery.read(request)
+        except Refused as refused:
+            if refused.code not in DROPPED:
+                raise
+            return False
+        if (
+            result.gone
+            or result.entries
+            or result.head.number
+            or result.state != api.EpochState.OPEN
+        ):
+            return False
+        ((number, intent),) = sealed[:1]
+        self._take_own(line, number, intent, result.head)
+        return True
+
+    def _take_own(self, line: Line, number: int, intent: Intent, opening: api.Receipt) -> None:
+        if intent.sealed is None:
+            return
+        context, before = line.group.context, line.group.epoch
+        try:
+            outcome = line.take_own(intent.sealed.entry, opening)
+            with self._tools.vault.step() as step:
+                step.update_intent(number, intent.replace(opened=opening))
+                told = self._follow(step, line, before, context, outcome)
+                step.save_line(self.id, line)
+        except VerificationError as error:
+            raise no_answer(error) from error
+        except BaseException:
+            # What is in memory has gone ahead of what is stored.
+            self.forget()
+            raise
+        what = "what others wrote just before this device's last change may be missing: it was dropped by age"
+        self._tools.emit(events.Problem(self.id, what, "ask them whether they wrote something"))
+        for event in told:
+            self._tools.emit(event)
 
     def _fall_behind(self, why: str) -> None:
         with self._tools.vault.step() as step:
@@ -210,16 +266,24 @@ class Reading(Making):
         before, keys = line.group.epoch, line.keys
         outcome = line.take(stored, now=tools.clock())
         if isinstance(outcome, Committed):
-            self._note_added(step, outcome.commit)
-            self._note_keys(step, before + 1, outcome.commit)
             token = bytes(keys.read_token)
             step.add_passed(self.id, before, Passed(token, stored.receipt, tools.clock()))
+            return outcome, self._follow(step, line, before, context, outcome)
         if isinstance(outcome, Void):
             self._want_again(step, line, stored.receipt.entry_hash)
         told = self._act(step, line, outcome)
-        if isinstance(outcome, Committed) and outcome.commit.next is not None:
-            told += self._changes(context, outcome.commit)
         return outcome, told
+
+    def _follow(
+        self, step: Step, line: Line, before: int, context: GroupContext, outcome: Committed
+    ) -> list[events.Event]:
+        """What follows for this device from a Commit; `before` and `context` are those of the epoch that it ended."""
+        self._note_added(step, outcome.commit)
+        self._note_keys(step, before + 1, outcome.commit)
+        told = self._act(step, line, outcome)
+        if outcome.commit.next is not None:
+            told += self._changes(context, outcome.commit)
+        return told
 
     def _stop(self, evidence: Evidence) -> None:
         """Keeps the evidence, sends nothing more in this group, and tells the user (D-REC-10)."""
