@@ -54,6 +54,8 @@ from coterie.transport.refusal import Refused
 
 REQUEST_SIZES: Final = (4096, 8192, 16384)
 _REQUESTS_PER_READ: Final = 200
+_SHARE: Final = 2
+"""Chunks uploaded apart and successors may fill one part of so many of a branch's quota (D-RET-3)."""
 _RATES: Final = {
     EntryKind.MESSAGE: "appends",
     EntryKind.BUNDLE: "bundles",
@@ -270,11 +272,12 @@ class Logs:
         size += sum(len(chunk.data) for chunk in request.chunks)
         header = request.entry.header
         first = header.bundle is not None and epoch.first_candidate_hour is None
-        same_branch = first or header.kind is EntryKind.SUCCESSOR
-        if (usage.bundles if same_branch else 0) + size > self._settings.bundle_quota:
+        successor = header.kind is EntryKind.SUCCESSOR
+        most = self._settings.bundle_quota // (_SHARE if successor else 1)
+        if (usage.bundles if first or successor else 0) + size > most:
             raise Refused(
                 ErrorCode.QUOTA,
-                f"the bundles of this branch of the log exceed {self._settings.bundle_quota} bytes",
+                f"the bundles of this branch of the log exceed {most} bytes",
                 rule="D-RET-3",
                 retry_after=HOUR,
             )
@@ -406,10 +409,11 @@ class Logs:
             )
         self._limiter.charge("chunk_uploads", requester, epoch.log_id)
         size = sum(len(chunk.data) for chunk in put.chunks)
-        if tx.usage(epoch.branch).bundles + size > self._settings.bundle_quota:
+        most = self._settings.bundle_quota // _SHARE
+        if tx.usage(epoch.branch).bundles + size > most:
             raise Refused(
                 ErrorCode.QUOTA,
-                f"chunks and bundles of this branch exceed {self._settings.bundle_quota} bytes",
+                f"chunks and bundles of this branch exceed {most} bytes",
                 rule="D-CHK-7",
                 retry_after=HOUR,
             )

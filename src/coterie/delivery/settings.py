@@ -78,7 +78,7 @@ class Settings:
     message_quota: int = 256 * MIB
     """Messages of one branch; beyond it the oldest are dropped (D-RET-1)."""
     bundle_quota: int = 1024 * MIB
-    """Bundles and chunks of one branch; beyond it bundles are refused (D-RET-3)."""
+    """Bundles and chunks of one branch; beyond it bundles are refused, uploads and successors beyond half (D-RET-3)."""
     idle_age: int = 400 * DAY
     """An open epoch without a new entry for so long is dropped (D-RET-5)."""
     request_age: int = 7 * DAY

@@ -125,8 +125,8 @@ def test_a_bundle_may_fill_the_quota_and_not_exceed_it() -> None:
                 bench.append(bundle)
 
 
-def test_chunks_may_fill_the_quota_and_not_exceed_it() -> None:
-    bench = Bench(Settings(rates=UNLIMITED, bundle_quota=300))
+def test_uploaded_chunks_may_fill_half_the_quota_and_not_exceed_it() -> None:
+    bench = Bench(Settings(rates=UNLIMITED, bundle_quota=600))
     epoch = bench.new_log()
     bench.run(lambda tx: bench.logs.put_chunks(tx, epoch.put_chunks(chunks(2)), LOCAL))
     used = bench.run(lambda tx: tx.usage(tx.epoch(epoch.name).branch).bundles)  # type: ignore[union-attr]

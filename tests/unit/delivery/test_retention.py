@@ -201,8 +201,8 @@ def test_a_part_of_an_entry_that_is_not_there_is_refused(bench: Bench, epoch: Mo
         fetch(1)
 
 
-def test_uploaded_chunks_count_in_the_bundle_quota(bench: Bench) -> None:
-    bench = bench.with_settings(bundle_quota=3000)
+def test_uploaded_chunks_count_in_half_the_bundle_quota(bench: Bench) -> None:
+    bench = bench.with_settings(bundle_quota=6000)
     epoch = bench.new_log()
     first = epoch.put_chunks((Chunk(bytes(2000)),))
     bench.run(lambda tx: bench.logs.put_chunks(tx, first, LOCAL))
@@ -276,3 +276,16 @@ def test_a_round_of_retention_stops_others_for_a_short_time_only(
     rounds()
     for table in ("log", "branch", "epoch", "entry", "chunk", "request"):
         assert not bench.db.execute(f"SELECT * FROM {table}").fetchall(), table
+
+
+def test_uploads_and_successors_leave_room_for_the_next_commit(bench: Bench) -> None:
+    bench = bench.with_settings(bundle_quota=4000)
+    epoch = bench.new_log()
+    flood = epoch.put_chunks((Chunk(bytes(2000)),))
+    bench.run(lambda tx: bench.logs.put_chunks(tx, flood, LOCAL))
+    with Raises(ErrorCode.QUOTA, "D-RET-3"):
+        bench.append(epoch.successor())
+    with Raises(ErrorCode.QUOTA, "D-CHK-7"):
+        more = epoch.put_chunks((Chunk(b"1"),))
+        bench.run(lambda tx: bench.logs.put_chunks(tx, more, LOCAL))
+    bench.append(epoch.bundle(epoch.child(), sealed=bytes(1500)))
