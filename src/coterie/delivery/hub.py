@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass, field
 from types import coroutine
 from typing import Any, Final, Protocol
+from weakref import WeakValueDictionary
 
 from coterie.errors import StorageError
 from coterie.transport.api import (
@@ -71,10 +72,12 @@ class Subscription:
 
     channel: Channel
     request: Subscribe
-    topics: tuple[Topic, ...]
+    topic: Topic | None
     next: int
     live: bool = False
     seen: int = 0
+    line: frozenset[bytes] = frozenset()
+    """The epochs whose boxes it reads."""
 
 
 class Hub:
@@ -82,7 +85,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._topics: dict[Topic, dict[Subscription, None]] = {}
-        self._tails: dict[int, bytes] = {}
+        self._lines: WeakValueDictionary[bytes, frozenset[bytes]] = WeakValueDictionary()
 
     @property
     def subscriptions(self) -> int:
@@ -90,18 +93,26 @@ class Hub:
         return sum(map(len, self._topics.values()))
 
     def add(self, subscription: Subscription) -> None:
-        """Registers a subscription under its topics."""
-        for topic in subscription.topics:
-            self._topics.setdefault(topic, {})[subscription] = None
+        """Registers a subscription under its topic."""
+        if subscription.topic is not None:
+            self._topics.setdefault(subscription.topic, {})[subscription] = None
 
     def remove(self, subscription: Subscription) -> None:
         """Forgets a subscription."""
-        for topic in subscription.topics:
-            waiting = self._topics.get(topic)
-            if waiting is not None:
-                waiting.pop(subscription, None)
-                if not waiting:
-                    del self._topics[topic]
+        topic = subscription.topic
+        waiting = None if topic is None else self._topics.get(topic)
+        if topic is not None and waiting is not None:
+            waiting.pop(subscription, None)
+            if not waiting:
+                del self._topics[topic]
+
+    def line(self, epoch: bytes, names: list[bytes]) -> frozenset[bytes]:
+        """The epochs whose boxes a reader of one reads, the same object for all: there may be thousands of both."""
+        known = self._lines.get(epoch)
+        if known is None:
+            # It never grows; of epochs that are gone meanwhile nothing comes.
+            known = self._lines[epoch] = frozenset(names)
+        return known
 
     def entry(self, stored: StoredEntry, state: EpochState) -> None:
         """An entry was accepted: to all who wait for it."""
@@ -112,9 +123,10 @@ class Hub:
             tail = result.encode()
             self._deliver(waiting, receipt.number, ServerFrameType.ENTRIES, tail)
 
-    def request(self, item: BoxItem) -> None:
-        """A request was put into a box."""
-        waiting = self._topics.get((TargetType.BOX, item.epoch))
+    def request(self, log_id: bytes, item: BoxItem) -> None:
+        """A request was put into a box of a log."""
+        of_log = self._topics.get((TargetType.BOX, log_id), ())
+        waiting = [each for each in of_log if item.epoch in each.line]
         if waiting:
             tail = ReadBoxResult((item,), item.number + 1).encode()
             self._deliver(waiting, item.number, ServerFrameType.BOX_ITEMS, tail)
@@ -126,10 +138,10 @@ class Hub:
             tail = ReadInboxResult((item,), item.number + 1, ()).encode()
             self._deliver(waiting, item.number, ServerFrameType.INBOX_ITEMS, tail)
 
-    def dropped(self, epoch: bytes) -> None:
+    def dropped(self, log_id: bytes, epoch: bytes) -> None:
         """An epoch is gone: its subscriptions end (D-SUB-5)."""
-        for target_type in (TargetType.LOG, TargetType.BOX):
-            for subscription in list(self._topics.get((target_type, epoch), ())):
+        for topic in ((TargetType.LOG, epoch), (TargetType.BOX, log_id)):
+            for subscription in list(self._topics.get(topic, ())):
                 subscription.channel.dropped(subscription, epoch)
 
     def stock(self, inbox_id: bytes) -> None:
@@ -216,7 +228,7 @@ class Channel:
                 "inboxes and logs are subscribed to on different connections",
                 rule="D-SUB-7",
             )
-        placeholder = Subscription(self, request, (), 0)
+        placeholder = Subscription(self, request, None, 0)
         self.subscriptions[request.subscription] = placeholder
 
     async def _subscribe(self, request: Subscribe) -> None:
@@ -224,7 +236,8 @@ class Channel:
         if subscription is None:
             return
         try:
-            subscription.topics = await self._topics(request)
+            subscription.line = await self._line(request)
+            subscription.topic = _topic(request)
             if not self._has(subscription):
                 return
             self.hub.add(subscription)
@@ -237,14 +250,12 @@ class Channel:
         """Whether it goes on: the client may have ended it, and given its number to another one, at any await."""
         return self.subscriptions.get(subscription.request.subscription) is subscription
 
-    async def _topics(self, request: Subscribe) -> tuple[Topic, ...]:
-        if request.log is not None:
-            return ((TargetType.LOG, request.log.epoch),)
-        if request.box is not None:
-            box = request.box
-            line = await self.source.box_line(ReadBox(box.log_id, box.epoch, box.token))
-            return tuple((TargetType.BOX, name) for name in line)
-        return ((TargetType.INBOX, _inbox_id(request)),)
+    async def _line(self, request: Subscribe) -> frozenset[bytes]:
+        if request.box is None:
+            return frozenset()
+        box = request.box
+        names = await self.source.box_line(ReadBox(box.log_id, box.epoch, box.token))
+        return self.hub.line(box.epoch, names)
 
     def _end(self, subscription: Subscription, error: Refused | StorageError) -> None:
         refused = error
@@ -475,3 +486,11 @@ def _from_number(request: Subscribe) -> int:
 
 def _inbox_id(request: Subscribe) -> bytes:
     return b"" if request.inbox is None else request.inbox.inbox_id
+
+
+def _topic(request: Subscribe) -> Topic:
+    if request.log is not None:
+        return (TargetType.LOG, request.log.epoch)
+    if request.box is not None:
+        return (TargetType.BOX, request.box.log_id)
+    return (TargetType.INBOX, _inbox_id(request))

@@ -23,8 +23,8 @@ class Swept:
     """What a part of a round did; true as long as there may be more to do."""
 
     more: bool
-    dropped: tuple[bytes, ...] = ()
-    """The names of epochs that are gone now and were not before."""
+    dropped: tuple[tuple[bytes, bytes], ...] = ()
+    """Log and name of each epoch that is gone now and was not before."""
 
     def __bool__(self) -> bool:
         return self.more
@@ -39,7 +39,7 @@ def sweep(tx: LogTransaction, settings: Settings, now: float) -> Swept:
         over = None if epoch.gone else over_at(epoch, tx.ages(epoch), settings)
         if over is None or over <= hour:
             if over is not None:
-                dropped.append(epoch.name)
+                dropped.append((epoch.log_id, epoch.name))
             complete = tx.drop_epoch(epoch)
         else:
             complete = _drop_messages(tx, epoch, over, hour)

@@ -153,8 +153,8 @@ class DeliveryService:
         """One round of retention."""
         now = self._clock()
         while swept := await self._ledger.write(lambda tx: retention.sweep(tx, self.settings, now)):
-            for epoch in swept.dropped:
-                self.hub.dropped(epoch)
+            for log_id, epoch in swept.dropped:
+                self.hub.dropped(log_id, epoch)
         await self._mail(self.directory.sweep)
 
     async def _sweep_for_ever(self) -> None:
@@ -229,7 +229,8 @@ class DeliveryService:
 
     async def _post_request(self, request: PostRequest, requester: Requester) -> Struct:
         written = self._ledger.write(lambda tx: self.logs.post_request(tx, request, requester))
-        posted, _ = await _told(written, lambda done: self.hub.request(done[1]))
+        log_id = request.log_id
+        posted, _ = await _told(written, lambda done: self.hub.request(log_id, done[1]))
         return posted
 
     async def _post_envelope(self, request: PostEnvelope, requester: Requester) -> Struct:

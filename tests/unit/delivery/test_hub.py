@@ -300,6 +300,43 @@ def test_what_was_missed_comes_in_frames_that_a_slow_link_can_take_in_time() -> 
     run(test, Settings(rates=UNLIMITED, max_waiting=200_000))
 
 
+def test_who_reads_boxes_shares_the_line_of_their_epochs() -> None:
+    async def main() -> None:
+        async with service_with() as service:
+            client = DeliveryClient(MemoryCarrier(service))
+            epoch, create = new_log()
+            await client.create_log(create)
+            child = epoch.child()
+            await client.append(epoch.bundle(child))
+            connections = [await client.connect() for _ in range(3)]
+            for connection, of in zip(connections, (epoch, child, child), strict=True):
+                box = Subscribe(1, Delivery.CONTENT, TargetType.BOX, box=of.target())
+                await connection.send(ClientFrame(ClientFrameType.SUBSCRIBE, subscribe=box))
+                await asyncio.wait_for(connection.receive(), 5)
+            hub = service.hub
+            assert hub.subscriptions == 3, "each stands there once, however long its line is"
+            (waiting,) = hub._topics.values()
+            assert [len(each.line) for each in waiting] == [1, 2, 2]
+            *_, one, other = waiting
+            assert one.line is other.line
+            await client.post_request(child.request())
+            await client.post_request(epoch.request())
+            got = []
+            for connection, count in zip(connections, (1, 2, 2), strict=True):
+                frames = [await asyncio.wait_for(connection.receive(), 5) for _ in range(count)]
+                results = [each.box_items.result for each in frames if each.box_items is not None]
+                got.append([item.epoch for result in results for item in result.items])
+            assert got == [[epoch.name], [child.name, epoch.name], [child.name, epoch.name]]
+            del _, one, other, waiting
+            for connection in connections:
+                await connection.close()
+            assert hub.subscriptions == 0
+            gc.collect()
+            assert not hub._lines
+
+    asyncio.run(main())
+
+
 async def _nothing(_sent: object) -> None:
     """Takes what is sent."""
 
