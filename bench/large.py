@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -281,7 +282,32 @@ def reading(shape: Shape, prices: Prices) -> Iterator[Row]:
             reader.receive(message)
         seconds += time.thread_time() - start
         prices.sample()
-    yield Row(f"read {len(sent):,} messages", "large", shape.n, seconds, prices.floor(calls))
+    once_on_one_core = prices.floor(calls)
+    yield Row(f"read {len(sent):,} messages", "large", shape.n, seconds, once_on_one_core)
+    config = replace(shape.config, run=on_all_cores)
+    raw = signatures_of(shape.member(shape.n - 1, config), sent)
+    reader = shape.member(shape.n - 1, config)
+    clock = clocked(partial(reader.receive_many, sent))
+    name = f"read {len(sent):,} messages, all cores"
+    yield Row(name, "large", shape.n, clock, once_on_one_core)
+    verified = Counter({call: n for call, n in calls.items() if call.primitive == "verify"})
+    rest = once_on_one_core - prices.floor(verified)
+    bare = clocked(partial(check_bare, shape.suite, raw))
+    yield Row(f"{name}, floor on all", "large", shape.n, clock, rest + bare)
+
+
+def signatures_of(reader: Group, sent: Sequence[bytes]) -> list[Raw]:
+    """What is signed in messages, as the library takes it."""
+    seen: list[Raw] = []
+    suite, verify = reader.suite, reader.suite.signature
+    suite.signature = replace(
+        verify, verify=lambda public, signature, text: seen.append((public, signature, text))
+    )
+    try:
+        reader.receive_many(sent)
+    finally:
+        suite.signature = verify
+    return seen
 
 
 def measure(sizes: Sequence[int], rounds: int, *, messages: bool) -> Iterator[Row]:

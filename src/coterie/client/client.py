@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import secrets
 import time
@@ -168,7 +169,7 @@ class Client:
             identity.issuer,
             limits=Limits(private_handshakes=False),
             rules=ProfileRules(identity),
-            run=on_all_cores,
+            run=on_all_cores if (os.cpu_count() or 1) > 1 else map,
         )
         self._tools = Tools(
             identity,

@@ -238,16 +238,17 @@ class Reading(Making):
         wrong: VerificationError | Evidence | None = None
         with self._tools.vault.step() as step:
             ended = False
-            for stored in entries:
-                try:
-                    outcome, meant = self._take_one(step, line, stored)
-                except (VerificationError, Evidence) as error:
-                    wrong = error
-                    break
-                told += meant
-                ended = self._ended(outcome)
-                if isinstance(outcome, Committed | Stuck):
-                    break
+            with line.looking_ahead(entries, self._tools.config.run):
+                for stored in entries:
+                    try:
+                        outcome, meant = self._take_one(step, line, stored)
+                    except (VerificationError, Evidence) as error:
+                        wrong = error
+                        break
+                    told += meant
+                    ended = self._ended(outcome)
+                    if isinstance(outcome, Committed | Stuck):
+                        break
             if ended:
                 step.end(self.id, _why_out(told))
             else:

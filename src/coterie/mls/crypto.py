@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hmac import compare_digest
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
@@ -477,6 +477,27 @@ class Suite:
             except (InvalidSignature, ValueError):
                 return number, False
         return len(batch), True
+
+    def judge_many(
+        self,
+        jobs: Iterable[SignatureJob],
+        *,
+        map: Callable[..., Iterable[list[bool]]] = serial_map,
+    ) -> list[bool]:
+        """Whether each signature holds, in order: for jobs that do not stand or fall together; `map` as above."""
+        return list(chain.from_iterable(map(self.judge_batch, _batches(jobs))))
+
+    def judge_batch(self, batch: Sequence[SignatureJob]) -> list[bool]:
+        """Whether each signature of one batch holds."""
+        verify, verdicts = self.signature.verify, []
+        for public, label, content, signature in batch:
+            try:
+                verify(public, signature, _labelled(label, content))
+            except (InvalidSignature, ValueError):
+                verdicts.append(False)
+            else:
+                verdicts.append(True)
+        return verdicts
 
     # Public-key encryption, §5.1.3 and §8.3
 

@@ -7,6 +7,7 @@ hashed is put together from the slices that arrived.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Annotated, TypeVar
 
 from coterie.errors import RuleViolation, StateError
@@ -265,6 +266,25 @@ def verify_content(
         rule=Rule.CONTENT_SIGNATURE,
     )
     return VerifiedContent(message.wire_format, message.content, message.auth, _DOOR)
+
+
+def verify_contents(
+    suite: Suite,
+    messages: Iterable[tuple[AuthenticatedContent, bytes, GroupContext]],
+    run: Callable[..., Iterable[list[bool]]],
+) -> list[VerifiedContent | None]:
+    """`verify_content` of many, in order; None where it would raise. `run` is `map` or an executor's."""
+    contents, jobs = [], []
+    for message, signature_key, context in messages:
+        tbs = content_to_be_signed(message.wire_format, message.content, context)
+        jobs.append((signature_key, "FramedContentTBS", tbs, message.auth.signature))
+        contents.append(message)
+    return [
+        VerifiedContent(message.wire_format, message.content, message.auth, _DOOR)
+        if holds
+        else None
+        for message, holds in zip(contents, suite.judge_many(jobs, map=run), strict=True)
+    ]
 
 
 def own_content(

@@ -191,18 +191,25 @@ def open_private(
     Raises `DecryptionError` where no key is held or it does not open, `DecodeError` for malformed content or padding.
     """
     key = secret_tree.find(sender.leaf_index, ratchet_of(message.content_type), sender.generation)
+    return OpenedMessage(open_content(suite, message, sender, key.key, key.nonce), key)
+
+
+def open_content(
+    suite: Suite, message: PrivateMessage, sender: SenderData, key: Secret, nonce: Secret
+) -> AuthenticatedContent:
+    """Decrypts the content with the key and nonce of its generation; raises as `open_private` does."""
     head = _sender_data_aad(message.group_id, message.epoch, message.content_type)
     try:
         plaintext = suite.aead_open(
-            key.key,
-            _guarded(key.nonce, sender.reuse_guard),
+            key,
+            _guarded(nonce, sender.reuse_guard),
             head + encode_opaque(message.authenticated_data),
             message.ciphertext,
         )
     except DecryptionError as error:
         msg = f"the message does not open with generation {sender.generation} of its sender"
         raise DecryptionError(msg, rule=Rule.PRIVATE_CONTENT) from error
-    return OpenedMessage(_assemble(message, sender, plaintext), key)
+    return _assemble(message, sender, plaintext)
 
 
 def _assemble(

@@ -109,10 +109,30 @@ Name = NodeIndex | RatchetName | SkippedName
 """What one secret of the tree is known under; `_stored_name` writes it, when a step is stored."""
 
 
+class Ahead:
+    """Secrets that were derived before it is their turn, while a run of messages is received."""
+
+    __slots__ = ("descents", "heads", "steps")
+
+    def __init__(self) -> None:
+        self.steps: dict[SkippedName, tuple[Secret, Secret, Secret]] = {}
+        self.heads: dict[RatchetName, tuple[int, Secret]] = {}
+        self.descents: dict[LeafIndex, Descent] = {}
+
+
 class SecretTree:
     """The secret tree of one epoch, with one mutable owner."""
 
-    __slots__ = ("_changed", "_depth", "_nodes", "_ratchets", "_skipped", "limits", "suite")
+    __slots__ = (
+        "_ahead",
+        "_changed",
+        "_depth",
+        "_nodes",
+        "_ratchets",
+        "_skipped",
+        "limits",
+        "suite",
+    )
 
     def __init__(self, suite: Suite, leaf_count: int, limits: RatchetLimits | None = None) -> None:
         self.suite = suite
@@ -122,6 +142,7 @@ class SecretTree:
         self._ratchets: dict[RatchetName, tuple[int, Secret]] = {}
         self._skipped: OrderedDict[SkippedName, tuple[Secret, Secret, int]] = OrderedDict()
         self._changed: set[Name] = set()
+        self._ahead: Ahead | None = None
 
     @classmethod
     def of_epoch(
@@ -172,9 +193,8 @@ class SecretTree:
             )
             raise DecryptionError(msg, rule=Rule.GENERATION_FORWARD)
         passed = []
-        suite = self.suite
         for step in range(present, generation):
-            key, nonce, secret = suite.derive_generation(secret, step)
+            key, nonce, secret = self._derive(leaf, kind, step, secret)
             passed.append((step, key, nonce))
         return self._step(leaf, kind, generation, secret, tuple(passed), descent)
 
@@ -217,9 +237,58 @@ class SecretTree:
         passed: tuple[tuple[int, Secret, Secret], ...],
         descent: Descent | None,
     ) -> MessageKey:
-        key, nonce, after = self.suite.derive_generation(secret, generation)
+        key, nonce, after = self._derive(leaf, kind, generation, secret)
         advanced = (generation + 1, after)
         return MessageKey(leaf, kind, generation, key, nonce, advanced, passed, descent)
+
+    def _derive(
+        self, leaf: LeafIndex, kind: RatchetKind, generation: int, secret: Secret
+    ) -> tuple[Secret, Secret, Secret]:
+        """Key, nonce and the secret after them, which `look_ahead` may have derived a moment ago."""
+        if self._ahead is not None:
+            known = self._ahead.steps.get((leaf, kind, generation))
+            if known is not None:
+                return known
+        return self.suite.derive_generation(secret, generation)
+
+    # -- looking ahead
+
+    def look_ahead(
+        self, leaf: LeafIndex, kind: RatchetKind, generation: int
+    ) -> tuple[Secret, Secret] | None:
+        """Key and nonce of a generation as they will be when it is its turn; None where this is not worth knowing.
+
+        What is derived is kept until `forget_ahead`, beside the tree: neither `find` nor what is stored depends on it.
+        """
+        name = (leaf, kind, generation)
+        skipped = self._skipped.get(name)
+        if skipped is not None:
+            return skipped[:2]
+        if self._ahead is None:
+            self._ahead = Ahead()
+        steps, heads = self._ahead.steps, self._ahead.heads
+        if name not in steps:
+            present, secret = heads.get((leaf, kind)) or self._head(leaf, kind, self._ahead)
+            distance = generation - present
+            if not 0 <= distance <= self.limits.max_forward:
+                return None
+            if len(steps) + distance >= self.limits.max_skipped:
+                return None
+            for step in range(present, generation + 1):
+                steps[leaf, kind, step] = self.suite.derive_generation(secret, step)
+                secret = steps[leaf, kind, step][2]
+            heads[leaf, kind] = (generation + 1, secret)
+        return steps[name][:2]
+
+    def _head(self, leaf: LeafIndex, kind: RatchetKind, ahead: Ahead) -> tuple[int, Secret]:
+        present, secret, descent = self._ratchet(leaf, kind)
+        if descent is not None:
+            ahead.descents[leaf] = descent
+        return present, secret
+
+    def forget_ahead(self) -> None:
+        """Drops what `look_ahead` derived."""
+        self._ahead = None
 
     # -- from the root to a leaf
 
@@ -228,6 +297,9 @@ class SecretTree:
         held = self._ratchets.get((leaf, kind))
         if held is not None:
             return (*held, None)
+        known = None if self._ahead is None else self._ahead.descents.get(leaf)
+        if known is not None and known.origin in self._nodes:
+            return 0, known.ratchets[kind], known
         descent = self._descend(leaf)
         return 0, descent.ratchets[kind], descent
 

@@ -69,6 +69,11 @@ class KeyRing:
         """The resumption key of an epoch, if it is held."""
         return self._resumption.get(epoch)
 
+    def forget_ahead(self) -> None:
+        """Drops the secrets that were derived before it was their turn."""
+        for keys in (self._present, *self._past.values()):
+            keys.secret_tree.forget_ahead()
+
     # -- own messages
 
     def remember_own(
