@@ -22,9 +22,10 @@ from coterie.apps.answering import JsonOption, answer
 from coterie.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Sequence
 
     from coterie.interop.runner.matrix import Cell, HistoryResult, Matrix
+    from coterie.interop.runner.peers import Startable
     from coterie.interop.runner.playing import Plan
 
 app = typer.Typer(
@@ -99,32 +100,16 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options
     Example: coterie interop run --histories 20 --json build/interop.json --resume
     """
     _needs_grpc()
-    ended = threading.Event()
-
-    def end(_number: int, _frame: object) -> None:
-        # The peers' servers are ended on the way out, so being ended must be a way out. The exception alone
-        # would not do: where it meets a callback of gRPC's it is lost.
-        ended.set()
-        sys.exit(_TERMINATED)
-
-    signal.signal(signal.SIGTERM, end)
-    from coterie.interop.runner.document import read_matrix
-    from coterie.interop.runner.matrix import Matrix
-    from coterie.interop.runner.peers import OURSELVES, built, peers_folder
-    from coterie.interop.runner.playing import Plan, all_started, history_jobs, jobs, unplayed
+    ended = _ended_by_signal()
+    from coterie.interop.runner.peers import OURSELVES
+    from coterie.interop.runner.playing import Plan, history_jobs, jobs, unplayed
     from coterie.interop.runner.scenarios import SCENARIOS
 
-    _only_known(scenario or [], SCENARIOS)
-    names = peers or [OURSELVES, *_OTHERS]
-    startables, missing = built(None if names == [OURSELVES] else peers_folder(), names)
-    matrix = Matrix({each.name: each.version for each in startables}, missing=missing)
-    if resume and as_json is not None and as_json.exists():
-        matrix.take_over(read_matrix(as_json))
-        matrix.forget_failures()
-    with all_started(startables) as running:
-        offered = {name: peer.suites for name, peer in running.items()}
+    chosen = _chosen(scenario or list(SCENARIOS), SCENARIOS)
+    startables, missing = _built(peers or [OURSELVES, *_OTHERS])
+    matrix = _matrix(startables, missing, as_json if resume else None)
+    offered = _offered(startables)
     suites = suite or list(_ALL_SUITES)
-    chosen = [] if scenario == ["none"] else scenario or list(SCENARIOS)
     plan = Plan(
         startables,
         unplayed(jobs(offered, suites, chosen, ways=ways, around=around), matrix.cells),
@@ -134,17 +119,56 @@ def run(  # noqa: PLR0913, PLR0917 - a command's options
         60 * minutes,
         ended,
     )
-    _play(plan, matrix, as_json)
-    if ended.is_set():
+    _play(plan, matrix, as_json, output)
+
+
+def _ended_by_signal() -> threading.Event:
+    """What is set when this process is told to end."""
+    ended = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        # The peers' servers are ended on the way out, so being ended must be a way out. The exception alone
+        # would not do: where it meets a callback of gRPC's it is lost.
+        ended.set()
         sys.exit(_TERMINATED)
-    _finish(matrix, output)
+
+    signal.signal(signal.SIGTERM, end)
+    return ended
 
 
-def _only_known(given: Iterable[str], known: Container[str]) -> None:
+def _built(names: list[str]) -> tuple[list[Startable], list[str]]:
+    """Those that can be started, and why others cannot; ourselves alone need no folder of peers."""
+    from coterie.interop.runner.peers import OURSELVES, built, peers_folder
+
+    return built(None if names == [OURSELVES] else peers_folder(), names)
+
+
+def _offered(startables: Sequence[Startable]) -> dict[str, frozenset[int]]:
+    """The suites that each peer says it has."""
+    from coterie.interop.runner.playing import all_started
+
+    with all_started(startables) as running:
+        return {name: peer.suites for name, peer in running.items()}
+
+
+def _matrix(startables: Sequence[Startable], missing: list[str], before: Path | None) -> Matrix:
+    """What is known before anything is played: of an earlier run, what was fine there."""
+    from coterie.interop.runner.document import read_matrix
+    from coterie.interop.runner.matrix import Matrix
+
+    matrix = Matrix({each.name: each.version for each in startables}, missing=missing)
+    if before is not None and before.exists():
+        matrix.take_over(read_matrix(before))
+        matrix.forget_failures()
+    return matrix
+
+
+def _chosen(given: list[str], known: Container[str]) -> list[str]:
     for name in given:
         if name != "none" and name not in known:
             msg = f"there is no scenario {name!r}; `coterie interop scenarios` lists them"
             raise StateError(msg)
+    return [] if given == ["none"] else given
 
 
 @app.command()
@@ -165,13 +189,12 @@ def replay(
 ) -> None:
     """Play a transcript again: the same calls, new keys; what was equal must be equal again."""
     _needs_grpc()
-    from coterie.interop.runner.peers import OURSELVES, built, peers_folder
     from coterie.interop.runner.playing import all_started
     from coterie.interop.runner.transcript import Replay, read_transcript
 
     lines = read_transcript(transcript)
     names = list(dict.fromkeys(line["peer"] for line in lines))
-    startables, missing = built(None if names == [OURSELVES] else peers_folder(), names)
+    startables, missing = _built(names)
     if missing:
         raise StateError("; ".join(missing))
     with all_started(startables) as running:
@@ -243,7 +266,7 @@ def play_vectors(
         raise typer.Exit(1)
 
 
-def _play(plan: Plan, matrix: Matrix, as_json: Path | None) -> None:
+def _play(plan: Plan, matrix: Matrix, as_json: Path | None, output: Path | None) -> None:
     from coterie.interop.runner.matrix import Cell, Outcome
     from coterie.interop.runner.playing import play
 
@@ -276,6 +299,9 @@ def _play(plan: Plan, matrix: Matrix, as_json: Path | None) -> None:
                 _save(matrix, as_json)
     if left:
         print(f"{left} plays were left out: the time is up")
+    if plan.ended.is_set():
+        sys.exit(_TERMINATED)
+    _finish(matrix, output)
 
 
 def _finish(matrix: Matrix, output: Path | None) -> None:

@@ -22,6 +22,8 @@ PANEL = "People"
 def block(user: UserArgument, profile: ProfileOption = None, as_json: JsonOption = False) -> None:
     """Show nothing more of a user: no texts, invitations or requests. They are not told.
 
+    A group that they add you to does not appear here; there you stand as a member who has not come yet.
+
     Example: coterie block mallory
     """
 

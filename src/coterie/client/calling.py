@@ -93,7 +93,7 @@ class Calling(Reading):
         await post_to(tools, self._user(leaf), suite, envelope, client)
 
 
-def note_call(tools: Tools, package: Package, call: api.Call, number: int) -> None:
+def note_call(tools: Tools, package: Package, call: api.Call, mark: bytes) -> None:
     """Keeps a call that came by the inbox until it is answered; several may call at once, and one answer is enough."""
     answered = {bytes(c.call.box.log_id) for c in tools.vault.calls() if c.answered_at}
     with tools.vault.step() as step:
@@ -101,7 +101,7 @@ def note_call(tools: Tools, package: Package, call: api.Call, number: int) -> No
             step.save_call(StoredCall(call))
         if not package.last_resort:
             step.remove_package(package.reference)
-        step.set_inbox_cursor(number + 1)
+        step.note_taken(mark, tools.clock())
 
 
 async def answer_calls(tools: Tools, conversations: Iterable[Conversation]) -> None:

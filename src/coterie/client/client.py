@@ -379,7 +379,8 @@ class Client:
     def block(self, user: str) -> None:
         """Shows nothing more of a user: no texts, invitations or requests. They are not told.
 
-        What they write is kept, and shown again after `unblock`. Raises `StateError` for the own name.
+        What they write is kept, and shown again after `unblock`. Groups that they invite to do not appear; there
+        this user stands as a member who has not come yet. Raises `StateError` for the own name.
         """
         name = self.identity.full_name(user)
         if name == self.user:
@@ -623,7 +624,6 @@ class Client:
                 target = api.InboxTarget(
                     self.identity.stored.inbox_id,
                     bytes(self.identity.stored.inbox_token),
-                    self.vault.inbox_cursor(),
                 )
                 groups = list(self._conversations.values())
                 heard = await listener.next(groups, target, min(left, _TICK))

@@ -28,6 +28,8 @@ EXTENSION_TYPES = (PROFILE_EXTENSION, BINDING_EXTENSION, INBOX_EXTENSION)
 
 MAX_SEEN = 500
 """How many texts one statement says to have been shown."""
+GROUP_ID = 32
+"""How many bytes a group's id has."""
 MAX_NAME = 200
 """The longest name of a group, in bytes of UTF-8."""
 
@@ -255,6 +257,8 @@ class ProfileRules:
             self._refuse("reinit-origin", "the announced group does not name the one it follows")
         if reinit.group_id == before.group_id or new.log_id == old.log_id:
             self._refuse("reinit-new", "the announced group has the old one's id or log")
+        if len(reinit.group_id) != GROUP_ID:
+            self._refuse("reinit-id", f"the id of the announced group has not {GROUP_ID} bytes")
         if (new.service, new.receipt_key) != (old.service, old.receipt_key):
             self._refuse("reinit-service", "a group stays with its service")
         if len(read_profile(reinit.extensions).name) > MAX_NAME:

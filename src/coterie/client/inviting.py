@@ -60,10 +60,10 @@ class Entering(Protocol):
         self,
         package: Package,
         welcome: api.WelcomeContent,
-        number: int | None,
+        mark: bytes | None,
         continues: str | None = None,
     ) -> None:
-        """`continues` is the conversation whose group a ReInit ended; `number` the envelope's, if it is new."""
+        """`continues` is the conversation whose group a ReInit ended; `mark` the envelope's, if it is new."""
 
 
 class Inviting:
@@ -81,8 +81,8 @@ class Inviting:
 
     # -- what arrives
 
-    async def take(self, package: Package, content: api.EnvelopeContent, number: int) -> None:
-        """Joins what a Welcome invites to, or keeps it; `number` is the envelope's in the inbox.
+    async def take(self, package: Package, content: api.EnvelopeContent, mark: bytes) -> None:
+        """Joins what a Welcome invites to, or keeps it; `mark` is the envelope's.
 
         Raises `CoterieError` for one that is not valid.
         """
@@ -91,26 +91,23 @@ class Inviting:
             msg = "an envelope that is no invitation"
             raise StateError(msg)
         try:
-            await self._joins.take(package, welcome, number)
+            await self._joins.take(package, welcome, mark)
         except StateError as error:
             continues = None if error.rule else self._continues(package, welcome)
             if continues is None:
                 raise
-            self._park(package, welcome, continues, number)
+            self._park(package, welcome, continues, mark)
 
     async def settle(
-        self, package: Package, welcome: api.WelcomeContent, line: Line, number: int | None
+        self, package: Package, welcome: api.WelcomeContent, line: Line, mark: bytes | None
     ) -> None:
         """Finds the place of a group that was joined, and enters it; or asks the user before."""
         async with self._held(self._conversation_of(line)[0]):
             conversation, followed = self._conversation_of(line)
-            if line.binding.receipt_key != self._tools.identity.stored.receipt_key:
-                msg = "the group's log is kept by another service than this device is enrolled at"
-                raise StateError(msg, rule="D-ACC-10")
             if not followed:
-                self._enter(conversation, package, line, number)
+                self._enter(conversation, package, line, mark)
             elif not self._follow(conversation, package, welcome, line):
-                self._consider(conversation, package, welcome, line, number)
+                self._consider(conversation, package, welcome, line, mark)
 
     def _held(self, conversation: str | None) -> AbstractAsyncContextManager[object]:
         """The conversation's lock: nobody reads on with the old group while another takes its place."""
@@ -150,13 +147,13 @@ class Inviting:
     # -- groups that follow a ReInit
 
     def _park(
-        self, package: Package, welcome: api.WelcomeContent, continues: bytes, number: int
+        self, package: Package, welcome: api.WelcomeContent, continues: bytes, mark: bytes
     ) -> None:
         parked = Parked(package.reference, continues, welcome, self._tools.clock())
         with self._tools.vault.step() as step:
             for reference in step.park(parked):
                 step.remove_package(reference)
-            step.set_inbox_cursor(number + 1)
+            step.note_taken(mark, self._tools.clock())
 
     async def retry(self) -> list[str]:
         """Joins those invitations whose time has come; the conversations that went on with them."""
@@ -232,7 +229,7 @@ class Inviting:
         package: Package,
         welcome: api.WelcomeContent,
         line: Line,
-        number: int | None,
+        mark: bytes | None,
     ) -> None:
         """Asks the user, goes along where the user has agreed to as much already, or passes it over (D-SUC-7)."""
         vault, origin = self._tools.vault, predecessor_of(line)
@@ -244,10 +241,10 @@ class Inviting:
             line.binding.log_id,
         ):
             # Added again to the group that the successor named.
-            self._enter(conversation, package, line, number)
+            self._enter(conversation, package, line, mark)
             return
         if any(i.agreed and i.welcome == welcome for i in vault.reforms(conversation)):
-            self._enter(conversation, package, line, number)
+            self._enter(conversation, package, line, mark)
             return
         maker = self._tools.identity.user_of(line.group.tree, 0)
         known = self._known(conversation, origin.group_id)
@@ -257,13 +254,13 @@ class Inviting:
         mine = vault.origin(conversation)
         if mine is not None and mine.group_id == origin.group_id:
             if line.binding.log_id > self._present_log(conversation):
-                self._pass_over(package, line, number)
+                self._pass_over(package, line, mark)
                 return
             behind = {user.decode() for user in mine.without}
             if not behind & (users | {maker}):
-                self._enter(conversation, package, line, number)
+                self._enter(conversation, package, line, mark)
                 return
-        self._ask(conversation, package, welcome, line, number, maker, users, known)
+        self._ask(conversation, package, welcome, line, mark, maker, users, known)
 
     def _present_log(self, conversation: str) -> bytes:
         vault = self._tools.vault
@@ -290,14 +287,14 @@ class Inviting:
             *(frozenset(u.decode() for u in some) for some in (origin.admins, origin.users))
         )
 
-    def _pass_over(self, package: Package, line: Line, number: int | None) -> None:
+    def _pass_over(self, package: Package, line: Line, mark: bytes | None) -> None:
         self._tools.count("re-formed groups that do not count")
         with self._tools.vault.step() as step:
-            step.remove_invitation(line.group.group_id.hex())
+            step.remove_invitation(line.group.group_id.hex(), bytes(line.binding.log_id))
             if not package.last_resort:
                 step.remove_package(package.reference)
-            if number is not None:
-                step.set_inbox_cursor(number + 1)
+            if mark is not None:
+                step.note_taken(mark, self._tools.clock())
 
     def _ask(
         self,
@@ -305,7 +302,7 @@ class Inviting:
         package: Package,
         welcome: api.WelcomeContent,
         line: Line,
-        number: int | None,
+        mark: bytes | None,
         maker: str,
         users: set[str],
         known: Known | None,
@@ -326,9 +323,9 @@ class Inviting:
             step.save_reform(conversation, invitation)
             step.prepare_decline(declining)
             step.link_group(line.group.group_id, conversation, present=False)
-            step.remove_invitation(line.group.group_id.hex())
-            if number is not None:
-                step.set_inbox_cursor(number + 1)
+            step.remove_invitation(line.group.group_id.hex(), bytes(line.binding.log_id))
+            if mark is not None:
+                step.note_taken(mark, self._tools.clock())
         self._tools.emit(Invited(conversation, maker, tuple(sorted(users)), tuple(missing)))
 
     async def accept(self, conversation: str, by: str | None = None) -> None:
@@ -383,7 +380,7 @@ class Inviting:
         conversation: str,
         package: Package,
         line: Line,
-        number: int | None = None,
+        mark: bytes | None = None,
         *,
         parked: Parked | None = None,
         box: tuple[bytes, bytes] | None = None,
@@ -413,7 +410,7 @@ class Inviting:
             )
             step.note_log(line.group.group_id, line.binding.log_id)
             step.forget_ask(bytes(line.binding.log_id))
-            step.remove_invitation(line.group.group_id.hex())
+            step.remove_invitations(line.group.group_id.hex())
             if box is not None:
                 step.add_box(conversation, *box, 0)
             if origin is not None:
@@ -423,8 +420,8 @@ class Inviting:
             for spent in (package, *(p for _, p in used if moved and p is not None)):
                 if not spent.last_resort:
                     step.remove_package(spent.reference)
-            if number is not None:
-                step.set_inbox_cursor(number + 1)
+            if mark is not None:
+                step.note_taken(mark, self._tools.clock())
             if parked is not None:
                 step.unpark(parked)
         handle = self._conversations.get(conversation) or Conversation(tools, conversation)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from coterie.client import events
 from coterie.client.box import request_to_return, sealed_request
 from coterie.client.chunks import Place, SharedState, assemble, read_parent, root_place_of
-from coterie.client.content import read_binding, read_profile
+from coterie.client.content import GROUP_ID, read_binding, read_profile
 from coterie.client.conversation import Conversation
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Package
@@ -46,6 +46,8 @@ PATIENCE = 600
 """For how many seconds chunks that the service has not are only asked for again."""
 _AT_ONCE = 4
 """Requests under way at a time."""
+_LOGS = 8
+"""How many invitations under one group id, to different logs, are followed: anybody may use an id that they know."""
 _BATCH = 128
 """Chunks asked for in one request."""
 
@@ -92,29 +94,35 @@ class Joins:
         self,
         package: Package,
         welcome: api.WelcomeContent,
-        number: int | None,
+        mark: bytes | None,
         continues: str | None = None,
     ) -> None:
-        """Enters the group at once, or notes what is to be downloaded; `number` is the envelope's, if it is new.
+        """Enters the group at once, or notes what is to be downloaded; `mark` is the envelope's, if it is new.
 
         `continues` is the conversation whose group ended with a ReInit that the invitation leads on from.
         Raises an error of `coterie.errors` where the invitation is not valid.
         """
         if welcome.state is None:
-            await self._enter(package, welcome, None, None, number=number, continues=continues)
+            await self._enter(package, welcome, None, None, mark=mark, continues=continues)
             return
         prospect = self._open(package, welcome, welcome.state, continues)
         join = Invitation(
             prospect.conversation.encode(), package.reference, welcome, self._tools.clock()
         )
+        others = [j for j in self._tools.vault.invitations() if j.conversation == join.conversation]
+        same = [j for j in others if j.welcome.log_id == welcome.log_id]
+        if not same and len(others) >= _LOGS:
+            msg = "too many invitations under the id of one group"
+            raise StateError(msg, rule="D-INB-7")
         with self._tools.vault.step() as step:
-            for other in self._tools.vault.invitations():
-                if other.conversation == join.conversation and other.package != join.package:
+            for other in same:
+                if other.package != join.package:
                     # A later invitation to the same group; what was downloaded serves it, too.
                     self._drop_package(step, other.package)
+                step.remove_invitation(prospect.conversation, bytes(welcome.log_id))
             step.save_invitation(join)
-            if number is not None:
-                step.set_inbox_cursor(number + 1)
+            if mark is not None:
+                step.note_taken(mark, self._tools.clock())
 
     def _ended(self, conversation: str | None) -> Group | None:
         """The group of a conversation that ended with a ReInit."""
@@ -142,6 +150,13 @@ class Joins:
         self, binding: api.DeliveryBinding, welcome: api.WelcomeContent, group_id: bytes
     ) -> None:
         """A group is in one log: whoever knows its id could else put another group in the place of its history."""
+        if binding.receipt_key != self._tools.identity.stored.receipt_key:
+            msg = "the group's log is kept by another service than this device is enrolled at"
+            raise StateError(msg, rule="D-ACC-10")
+        if len(group_id) != GROUP_ID:
+            # One that is the beginning of another would reach into what is stored for that.
+            msg = f"the group's id has not {GROUP_ID} bytes"
+            raise StateError(msg, rule="D-INB-7")
         if binding.log_id != welcome.log_id or self._tools.vault.log_of(group_id) not in {
             None,
             binding.log_id,
@@ -179,7 +194,10 @@ class Joins:
     async def carry_on(self) -> ServiceError | None:
         """Goes on with every download; the error of one that was cut, which is tried again later."""
         failed = None
-        for join in self._tools.vault.invitations():
+        # The oldest first: who only knows the group's id comes later than who made it.
+        for join in sorted(self._tools.vault.invitations(), key=lambda join: join.received_at):
+            if join not in self._tools.vault.invitations():
+                continue  # Another one under the same id led into the group.
             try:
                 await self._carry_on(join)
             except ServiceError as error:
@@ -214,7 +232,7 @@ class Joins:
         except (RuleViolation, VerificationError, DecodeError, DecryptionError) as error:
             join = join.replace(hopeless=1)
             with tools.vault.step() as step:
-                step.remove_invitation(prospect.conversation)
+                step.remove_invitation(prospect.conversation, bytes(join.welcome.log_id))
                 step.save_invitation(join)
             what = f"what was downloaded is not the state of {prospect.name!r}: {error}"
             tools.emit(events.Problem("", what, "a member is asked to add this device again"))
@@ -238,7 +256,7 @@ class Joins:
 
     def _give_up(self, join: Invitation, why: str) -> None:
         with self._tools.vault.step() as step:
-            step.remove_invitation(join.conversation.decode())
+            step.remove_invitation(join.conversation.decode(), bytes(join.welcome.log_id))
             self._drop_package(step, join.package)
         self._tools.emit(events.Problem("", why, "ask to be added again"))
 
@@ -343,7 +361,7 @@ class Joins:
         tree: bytes | None,
         shared: SharedState | None,
         *,
-        number: int | None = None,
+        mark: bytes | None = None,
         continues: str | None = None,
     ) -> None:
         """Joins, in one step; raises where the group is not what the Welcome says."""
@@ -359,9 +377,9 @@ class Joins:
         self._check_log(line.binding, welcome, group.group_id)
         by = self._tools.identity.user_of(group.tree, group.welcomed_by or LeafIndex(0))
         if continues is None and self._is_unwanted(line, by):
-            self._decline(package, group.group_id, by, number)
+            self._decline(package, line, by, mark)
             return
-        await self._inviting.settle(package, welcome, line, number)
+        await self._inviting.settle(package, welcome, line, mark)
 
     def _is_unwanted(self, line: Line, by: str) -> bool:
         """Whether a group is one that a blocked user invited to, and nobody here asked for."""
@@ -372,18 +390,18 @@ class Joins:
             return False
         return by in vault.blocked() or vault.declined(group_id)
 
-    def _decline(self, package: Package, group_id: bytes, by: str, number: int | None) -> None:
+    def _decline(self, package: Package, line: Line, by: str, mark: bytes | None) -> None:
         """Passes an invitation over without an answer, as a device that is offline would."""
-        tools = self._tools
+        tools, group_id, log_id = self._tools, line.group.group_id, bytes(line.binding.log_id)
         tools.count("invitations of blocked users")
         with tools.vault.step() as step:
             if by in tools.vault.blocked():
                 step.decline(group_id, by)
-            step.remove_invitation(group_id.hex())
+            step.remove_invitation(group_id.hex(), log_id)
             if not package.last_resort:
                 step.remove_package(package.reference)
-            if number is not None:
-                step.set_inbox_cursor(number + 1)
+            if mark is not None:
+                step.note_taken(mark, self._tools.clock())
 
     # -- somebody else must add this device again
 

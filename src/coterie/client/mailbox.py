@@ -13,6 +13,7 @@ from coterie.client.conversation import Conversation
 from coterie.client.events import Problem
 from coterie.client.identity import Package
 from coterie.client.inviting import Inviting
+from coterie.client.notes import mark_of
 from coterie.client.place import UNSURE, Tools
 from coterie.errors import CoterieError, ServiceError, StorageError
 from coterie.mls.framing import MLSMessage
@@ -26,7 +27,9 @@ LOW_STOCK = STOCK // 2
 SPARE = 14 * DAY
 """A last-resort package is replaced so many seconds before it expires; the directory hands none out afterwards."""
 KEPT = 30 * DAY
-"""For so many seconds after it has expired the keys of a package are kept: a Welcome may wait in the inbox."""
+"""For so many seconds after it has expired the keys of a package are kept: a Welcome may wait in the inbox.
+
+As long it is remembered what was taken."""
 
 
 class Mailbox:
@@ -49,7 +52,7 @@ class Mailbox:
             api.OpenInbox(stored.inbox_id, api.sha256(stored.inbox_token))
         )
         result = await self._tools.inboxes.read_inbox(
-            api.ReadInbox(stored.inbox_id, stored.inbox_token, self._tools.vault.inbox_cursor())
+            api.ReadInbox(stored.inbox_id, stored.inbox_token)
         )
         stocks = {int(stock.cipher_suite): stock for stock in result.stock}
         now, new = self._tools.clock(), self._tools.identity.new_package
@@ -90,10 +93,10 @@ class Mailbox:
     async def read(self) -> None:
         """Takes what arrived, and fills the stock where that used it up."""
         stored = self._tools.identity.stored
-        cursor = self._tools.vault.inbox_cursor()
+        # All that is there, whatever its numbers: what was taken is known by itself, and deleted there.
         try:
             result = await self._tools.inboxes.read_inbox(
-                api.ReadInbox(stored.inbox_id, bytes(stored.inbox_token), cursor)
+                api.ReadInbox(stored.inbox_id, bytes(stored.inbox_token))
             )
         except Refused as refused:
             if refused.code != api.ErrorCode.UNKNOWN_INBOX:
@@ -104,7 +107,8 @@ class Mailbox:
         if result.items:
             await self._read_logs()
         for item in result.items:
-            await self._take_envelope(item)
+            if not self._tools.vault.was_taken(mark_of(item)):
+                await self._take_envelope(item)
         if result.items:
             last = result.items[-1].number
             await self._tools.inboxes.ack_inbox(
@@ -128,18 +132,18 @@ class Mailbox:
         )
 
     def _look(self) -> None:
-        """Sees about once a day how long the last-resort packages are good, and deletes the keys of expired ones."""
+        """Sees about once a day how long last-resort packages are good; forgets what was kept long enough."""
         now, packages = self._tools.clock(), self._tools.vault.packages(self._tools.identity)
         ends = dict.fromkeys(self._tools.identity.suites, 0)
         for package in packages:
             if package.last_resort:
                 ends[package.cipher_suite] = max(ends[package.cipher_suite], package.not_after)
         self._spare_until, self._look_at = min(ends.values()) - SPARE, now + DAY
-        expired = [p.reference for p in packages if p.not_after + KEPT < now]
-        if expired:
-            with self._tools.vault.step() as step:
-                for reference in expired:
-                    step.remove_package(reference)
+        with self._tools.vault.step() as step:
+            step.forget_taken(now - KEPT)
+            for package in packages:
+                if package.not_after + KEPT < now:
+                    step.remove_package(package.reference)
 
     async def _read_logs(self) -> None:
         """Reads what the logs have: a Commit that adds this device again comes before its Welcome (D-BOX-11)."""
@@ -149,18 +153,19 @@ class Mailbox:
 
     async def _take_envelope(self, item: api.InboxItem) -> None:
         """Joins what an envelope invites to; one that means nothing is passed over, and counted."""
+        mark = mark_of(item)
         for package in self._tools.vault.packages(self._tools.identity):
             content = package.open(item)
             if content is None:
                 continue
             if content.request is not None:
-                self._take_request(package, content.request, item.number)
+                self._take_request(package, content.request, mark)
                 return
             if content.call is not None:
-                note_call(self._tools, package, content.call, item.number)
+                note_call(self._tools, package, content.call, mark)
                 return
             try:
-                await self._inviting.take(package, content, item.number)
+                await self._inviting.take(package, content, mark)
             except CoterieError as error:
                 if isinstance(error, StorageError):
                     raise
@@ -169,9 +174,9 @@ class Mailbox:
             return
         self._tools.count("envelopes passed over")
         with self._tools.vault.step() as step:
-            step.set_inbox_cursor(item.number + 1)
+            step.note_taken(mark, self._tools.clock())
 
-    def _take_request(self, package: Package, request: api.RequestContent, number: int) -> None:
+    def _take_request(self, package: Package, request: api.RequestContent, mark: bytes) -> None:
         """A member asks here to be added again to one of the groups (D-INB-10)."""
         with self._tools.vault.step() as step:
             found = [c for c in self._conversations.values() if c.take_request(step, request)]
@@ -179,7 +184,7 @@ class Mailbox:
                 self._tools.count("requests passed over")
             if not package.last_resort:
                 step.remove_package(package.reference)
-            step.set_inbox_cursor(number + 1)
+            step.note_taken(mark, self._tools.clock())
 
 
 def _published(package: Package) -> api.KeyPackageMessage:

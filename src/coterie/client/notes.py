@@ -30,6 +30,7 @@ _RENEWED = "renewed"
 _HEARD = "heard"
 _REVOKED = "revoked"
 _GOING = "going"
+_TAKEN = "taken"
 _LEAF = 4
 
 
@@ -85,12 +86,27 @@ def blocked(view: View) -> dict[str, int]:
     return {key.decode(): int(value) for key, value in view.scan(_BLOCKED)}
 
 
+def mark_of(item: api.InboxItem | api.BoxItem) -> bytes:
+    """By what an item is known again: what is in it, since its number is the service's word."""
+    return api.sha256(item.replace(number=0).encode())
+
+
 class StepNotes:
     """The writing half."""
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._blocked: dict[str, int] | None = None
+
+    def note_taken(self, mark: bytes, now: int) -> None:
+        """Notes that an item of the inbox or of a box was taken; it is not taken a second time."""
+        self._tx.put(_TAKEN, mark, b"%d" % now, secret=False)
+
+    def forget_taken(self, before: int) -> None:
+        """Forgets what was taken before some time: it is in no box any more."""
+        for mark, at in list(self._tx.scan(_TAKEN)):
+            if int(at) < before:
+                self._tx.delete(_TAKEN, mark)
 
     def save_ask(self, ask: StoredAsk) -> None:
         """Keeps what this device asks for; a new request to a group takes the place of an old one."""
@@ -234,6 +250,10 @@ class VaultNotes:
     def asks(self) -> list[StoredAsk]:
         """What this device asks for and was not let into."""
         return [StoredAsk.decode(value) for _, value in self._view.scan(_ASKED)]
+
+    def was_taken(self, mark: bytes) -> bool:
+        """Whether an item of the inbox or of a box was taken."""
+        return self._view.get(_TAKEN, mark) is not None
 
     def joins(self, conversation: str) -> dict[bytes, StoredJoin]:
         """Requests to be let into a group, by the hash of the client."""

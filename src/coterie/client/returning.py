@@ -8,12 +8,13 @@ from abc import abstractmethod
 
 from coterie.client import events
 from coterie.client.box import check_request, open_request, return_content, return_request
+from coterie.client.content import DAY
 from coterie.client.identity import inbox_of, read_key_package
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
 from coterie.client.line import (
     Line,
 )
-from coterie.client.notes import StoredGoing
+from coterie.client.notes import StoredGoing, mark_of
 from coterie.client.place import DROPPED, UNSURE
 from coterie.client.posting import post_to
 from coterie.client.reading import Reading
@@ -110,10 +111,17 @@ class Returning(Reading):
         if not self.is_active:
             return
         line, vault = self.line, self._tools.vault
-        cursor = vault.box_cursor(self.id)
+        now, looked = self._tools.clock(), vault.box_look(self.id)
+        # Numbers are the service's word: one that is too high must not hide for good what comes after.
+        anew = not looked <= now < looked + DAY
+        cursor = 0 if anew else vault.box_cursor(self.id)
         result = await self._tools.delivery.read_box(
             api.ReadBox(line.binding.log_id, line.state.epoch, bytes(line.keys.read_token), cursor)
         )
+        if anew:
+            with vault.step() as step:
+                step.set_box_look(self.id, now)
+                step.set_box_cursor(self.id, 0)
         if not result.items:
             return
         # Nobody is judged by an outdated list of revoked certificates; what was asked stays in the box until then.
@@ -122,6 +130,10 @@ class Returning(Reading):
         boxes = {line.state.epoch: bytes(line.keys.box_seed), **vault.boxes(self.id)}
         with vault.step() as step:
             for item in result.items:
+                mark = mark_of(item)
+                if vault.was_taken(mark):
+                    continue
+                step.note_taken(mark, now)
                 request = open_request(line, boxes.get(item.epoch), item)
                 if request is not None and request.tbs.kind == api.RequestKind.JOIN:
                     taken = self._take_join(step, line, request, item.epoch)

@@ -29,13 +29,13 @@ _LAZY = (b"n/", b"i/")
 _PAGE = 200
 _ALL = 1 << 62
 _IDENTITY = b"identity"
-_INBOX_CURSOR = b"inbox-cursor"
 _BOXES = "boxes"
 _OPEN = bytes(8)
 """The time at which an epoch was left that was not."""
 _NUMBER = 8
 _EVIDENCE = "evidence"
 _BOX_CURSOR = b"box-cursor/"
+_BOX_LOOK = b"box-look/"
 _REQUESTED = b"requested/"
 _ADDED = b"added/"
 _REVOCATIONS = b"revocations"
@@ -111,10 +111,6 @@ class Step(StepNotes, KeepingStep):
         """Deletes a key package's private keys: it was used, or has expired."""
         self._tx.delete(_PACKAGES, reference)
 
-    def set_inbox_cursor(self, number: int) -> None:
-        """Up to where the inbox was read."""
-        self._tx.put(_CLIENT, _INBOX_CURSOR, b"%d" % number)
-
     # -- conversations
 
     def begin(self, conversation: str, entry: StoredConversation) -> None:
@@ -185,7 +181,7 @@ class Step(StepNotes, KeepingStep):
         self._tx.delete(_LINES, conversation.encode())
         for key, _ in list(self._tx.scan(_BOXES, conversation.encode())):
             self._tx.delete(_BOXES, key)
-        for prefix in (_BOX_CURSOR, _RENEWAL, _REQUESTED):
+        for prefix in (_BOX_CURSOR, _BOX_LOOK, _RENEWAL, _REQUESTED):
             self._tx.delete(_CLIENT, prefix + conversation.encode())
         if next_group:
             self.take_next_group(conversation)
@@ -223,6 +219,10 @@ class Step(StepNotes, KeepingStep):
     def set_box_cursor(self, conversation: str, number: int) -> None:
         """Up to where the boxes were read."""
         self._tx.put(_CLIENT, _BOX_CURSOR + conversation.encode(), b"%d" % number)
+
+    def set_box_look(self, conversation: str, now: int) -> None:
+        """Notes that the boxes are read from their beginning."""
+        self._tx.put(_CLIENT, _BOX_LOOK + conversation.encode(), b"%d" % now, secret=False)
 
     def save_evidence(self, conversation: str, receipts: bytes) -> None:
         """Keeps two receipts that contradict each other, one after the other."""
@@ -314,8 +314,8 @@ class Step(StepNotes, KeepingStep):
         self._tx.put(_CLIENT, _STATE_RENEWED + conversation.encode(), b"%d" % at, secret=False)
 
     def save_invitation(self, join: Invitation) -> None:
-        """Keeps an invitation whose state is still to be downloaded."""
-        self._tx.put(_INVITATIONS, join.conversation, join.encode())
+        """Keeps an invitation whose state is still to be downloaded, in the place of one to the same log."""
+        self._tx.put(_INVITATIONS, join.conversation + bytes(join.welcome.log_id), join.encode())
 
     def add_chunk(self, conversation: str, address: bytes, data: bytes) -> None:
         """Keeps a downloaded chunk until the group is entered; it is sealed as it is."""
@@ -325,9 +325,21 @@ class Step(StepNotes, KeepingStep):
         """Gives up a chunk that the disk has not kept."""
         self._tx.delete(_chunk_space(conversation), address)
 
-    def remove_invitation(self, conversation: str) -> None:
-        """The group was entered, or cannot be: nothing of the download is left."""
-        self._tx.delete(_INVITATIONS, conversation.encode())
+    def remove_invitation(self, conversation: str, log_id: bytes) -> None:
+        """The group of a log cannot be entered: without another invitation, nothing of the download is left."""
+        kept = 0
+        for key, value in list(self._tx.scan(_INVITATIONS, conversation.encode())):
+            if Invitation.decode(value).welcome.log_id == log_id:
+                self._tx.delete(_INVITATIONS, key)
+            else:
+                kept += 1
+        if not kept:
+            self._tx.delete_space(_chunk_space(conversation))
+
+    def remove_invitations(self, conversation: str) -> None:
+        """The group was entered: nothing of the download is left."""
+        for key, _ in list(self._tx.scan(_INVITATIONS, conversation.encode())):
+            self._tx.delete(_INVITATIONS, key)
         self._tx.delete_space(_chunk_space(conversation))
 
     # -- history
@@ -425,10 +437,6 @@ class Vault(VaultNotes, KeepingView):
         """All key packages with private keys."""
         return [identity.load_package(value) for _, value in self._view.scan(_PACKAGES)]
 
-    def inbox_cursor(self) -> int:
-        """From where the inbox is to be read."""
-        return int(self._view.get(_CLIENT, _INBOX_CURSOR) or 0)
-
     def conversations(self) -> list[str]:
         """All conversations, also ended ones."""
         return [key.decode() for key, _ in self._view.scan(_CONVERSATIONS)]
@@ -481,6 +489,10 @@ class Vault(VaultNotes, KeepingView):
     def box_cursor(self, conversation: str) -> int:
         """From where the boxes are to be read."""
         return int(self._view.get(_CLIENT, _BOX_CURSOR + conversation.encode()) or 0)
+
+    def box_look(self, conversation: str) -> int:
+        """When the boxes were last read from their beginning; 0 where they never were."""
+        return int(self._view.get(_CLIENT, _BOX_LOOK + conversation.encode()) or 0)
 
     def passed(self, conversation: str) -> list[Passed]:
         """The epochs that were left, oldest first."""

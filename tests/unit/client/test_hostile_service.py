@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from coterie.client import Client
+from coterie.client import Client, creating
+from coterie.client.content import DAY
 from coterie.client.events import Event, Problem
 from coterie.errors import ServiceError
 from coterie.transport import api
@@ -178,6 +180,102 @@ def test_junk_in_the_inbox_is_passed_over(tmp_path: Path) -> None:
             await alice.groups()[0].add("carol")
             await w.settle()
             assert len(w.clients["carol"].groups()) == 1
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("number", [1 << 40, (1 << 64) - 1])
+def test_a_huge_number_in_the_inbox_hides_no_invitation_for_good(
+    tmp_path: Path, number: int
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, _ = await _two(w)
+            carol = await w.device("carol")
+
+            def junk(_request: api.ReadInbox, result: api.ReadInboxResult) -> api.ReadInboxResult:
+                return result.replace(items=(api.InboxItem(number, bytes(32), bytes(4096)),))
+
+            w.weather.tamper["inboxes/read"] = junk
+            await carol.sync()
+            w.weather.tamper.clear()
+            await alice.groups()[0].add("carol")
+            await w.settle()
+            assert len(carol.groups()) == 1
+
+    asyncio.run(story())
+
+
+def test_an_envelope_that_the_service_gives_again_is_taken_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, _ = await _two(w)
+            carol = await w.device("carol")
+            seen: list[api.InboxItem] = []
+
+            def again(_request: api.ReadInbox, result: api.ReadInboxResult) -> api.ReadInboxResult:
+                seen.extend(result.items)
+                items = tuple(item.replace(number=n + 1) for n, item in enumerate(seen))
+                return result.replace(items=items)
+
+            w.weather.tamper["inboxes/read"] = again
+            await alice.groups()[0].add("carol")
+            await w.settle("carol", rounds=3)
+            assert len(seen) == 1
+            assert len(carol.groups()) == 1
+            assert "envelopes passed over" not in carol.tools.counters
+
+    asyncio.run(story())
+
+
+def test_a_huge_number_in_a_box_hides_no_request_for_good(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, _ = await _two(w)
+            carol = await w.device("carol")
+            group = alice.groups()[0]
+            await group.change_rules(links="ask")
+            link = group.link()
+
+            def junk(_request: api.ReadBox, result: api.ReadBoxResult) -> api.ReadBoxResult:
+                request = api.SealedRequest(bytes(32), bytes(4096))
+                item = api.BoxItem(
+                    1 << 40, alice.groups()[0]._conversation.line.state.epoch, request
+                )
+                return result.replace(items=(item,), next_number=(1 << 40) + 1)
+
+            w.weather.tamper["boxes/read"] = junk
+            await alice.sync()
+            w.weather.tamper.clear()
+            await carol.join(link, "hello")
+            w.now += DAY
+            await alice.sync()
+            assert [request.user for request in group.requests()] == [carol.user]
+            # Who was turned away is not shown again when the box is read from its beginning once more.
+            group.refuse("carol")
+            w.now += DAY
+            await alice.sync()
+            assert group.requests() == []
+
+    asyncio.run(story())
+
+
+def test_a_group_whose_id_is_the_beginning_of_another_is_not_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            mallory = await w.device("mallory")
+            fresh = [bytes.fromhex(alice.groups()[0].id)[:1], bytes(range(32))]
+            with monkeypatch.context() as patch:
+                new = SimpleNamespace(token_bytes=lambda _: fresh.pop())
+                patch.setattr(creating, "secrets", new)
+                group = await mallory.create_group("Reaching")
+            await group.add("bob")
+            told = await w.settle("bob")
+            assert [p for p in _problems(told["bob"]) if "32 bytes" in p]
+            assert [g.id for g in bob.groups()] == [alice.groups()[0].id]
 
     asyncio.run(story())
 

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from coterie.client import Client, chunks, joining, mailbox, making, supplying
+from coterie.client import Client, chunks, creating, joining, mailbox, making, supplying
 from coterie.client.chunks import StateChange
 from coterie.client.events import Event, Joined, Joining, Problem
 from coterie.client.line import Line
@@ -268,6 +269,52 @@ def test_a_second_invitation_takes_the_place_of_one_that_could_not_be_followed(
         w.weather.tamper.clear()
         await w.settle()
         await agree(w, alice, bob, carol)
+
+    run(tmp_path, story)
+
+
+def test_an_invitation_under_the_same_id_displaces_no_download_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(w: World) -> None:
+        alice, bob = await some(w, "alice", "bob")
+        carol, mallory = await invite(w, alice, "carol"), await w.device("mallory")
+        w.weather.tamper["chunks/fetch"] = lambda _, answer: api.Chunks(
+            (None,) * len(answer.chunks)
+        )
+        with pytest.raises(ServiceError, match="D-CHK-6"):
+            await carol.sync()
+        known = bytes.fromhex(alice.groups()[0].id)
+        with monkeypatch.context() as patch:
+            fresh = [known, bytes(range(32))]
+            patch.setattr(creating, "secrets", SimpleNamespace(token_bytes=lambda _: fresh.pop()))
+            group = await mallory.create_group("Large")
+        w.now += 60
+        await group.add("bob", "carol", *await crowd(w, 20, "other"))
+        assert group.id == alice.groups()[0].id
+        with pytest.raises(ServiceError, match="D-CHK-6"):
+            await carol.sync()
+        assert len(carol.vault.invitations()) == 2
+        w.weather.tamper.clear()
+        told = await w.settle("carol")
+        assert not problems(told["carol"])
+        assert carol.vault.invitations() == []
+        await w.settle()
+        await agree(w, alice, bob, carol)
+
+    run(tmp_path, story)
+
+
+def test_an_invitation_to_a_log_of_another_service_is_refused_before_its_download(
+    tmp_path: Path,
+) -> None:
+    async def story(w: World) -> None:
+        alice, _ = await some(w, "alice", "bob")
+        carol = await invite(w, alice, "carol")
+        carol.identity.stored = carol.identity.stored.replace(receipt_key=bytes(32))
+        told = await w.settle("carol")
+        assert any("kept by another service" in what for what in problems(told["carol"]))
+        assert "chunks/fetch" not in w.weather_of["carol"].paths
 
     run(tmp_path, story)
 

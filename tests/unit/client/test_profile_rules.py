@@ -91,7 +91,9 @@ def reinit(
     binding: api.DeliveryBinding = NEXT, profile: GroupProfile = PROFILE, **fields: Any
 ) -> ReInit:
     """The announcement of another group."""
-    bare = ReInit(b"next", ProtocolVersion.MLS10, CipherSuite(1), extensions(profile, binding))
+    bare = ReInit(
+        b"next".ljust(32), ProtocolVersion.MLS10, CipherSuite(1), extensions(profile, binding)
+    )
     return bare.replace(**fields)
 
 
@@ -148,6 +150,7 @@ REFUSED: list[tuple[str, int | None, list[Any]]] = [
         )
     ),
     ("reinit-new", ALICE, [reinit(group_id=b"group")]),
+    ("reinit-id", ALICE, [reinit(group_id=b"next")]),
     ("reinit-new", ALICE, [reinit(NEXT.replace(log_id=BINDING.log_id))]),
     ("reinit-service", ALICE, [reinit(NEXT.replace(service=b"elsewhere"))]),
     ("reinit-service", ALICE, [reinit(NEXT.replace(receipt_key=bytes(32)))]),

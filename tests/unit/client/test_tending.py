@@ -19,6 +19,7 @@ from coterie.client.events import (
     RemovedFromGroup,
 )
 from coterie.client.intents import CommitNote, Reason
+from coterie.client.notes import mark_of
 from coterie.errors import StateError
 from coterie.transport import api
 from tests.client_world import REALM, World, world
@@ -55,7 +56,7 @@ def test_who_never_appears_is_replaced_by_one_member_after_two_weeks(tmp_path: P
             )
             assert len(found.items) == 1
             with dave.vault.step() as step:
-                step.set_inbox_cursor(found.next_number)
+                step.note_taken(mark_of(found.items[0]), w.now)
             told = await _days(w, 13, "alice", "bob", "carol")
             assert not any(isinstance(e, MembersReturned) for e in told["alice"])
             assert dave.groups() == []
