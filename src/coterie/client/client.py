@@ -117,6 +117,8 @@ class Client:
         self._tools: Tools | None = None
         self._revocations_at = 0
         self._renew_at = 0
+        self._entering = asyncio.Lock()
+        """Held by who takes invitations: where two tasks did it, one group would be entered twice."""
         identity = vault.identity()
         if identity is not None:
             self._begin(identity)
@@ -490,8 +492,9 @@ class Client:
 
     async def follow(self, conversation: str, by: str | None = None) -> None:
         """Goes to the group that replaces this one; `by` (`name@realm`) says whose where there are several."""
-        await self._inviting.accept(conversation, by)
-        await self._joins.carry_on()
+        async with self._entering:
+            await self._inviting.accept(conversation, by)
+            await self._joins.carry_on()
         await self.try_sync(self._conversations[conversation])
 
     def decline(self, conversation: str, by: str | None = None) -> None:
@@ -541,6 +544,10 @@ class Client:
         Raises `ServiceError` where the service is away, or does not answer for some group as it should; the others are
         up to date then, and everything that is wanted stays stored.
         """
+        async with self._entering:
+            await self._sync()
+
+    async def _sync(self) -> None:
         await self._renew_in_time()
         await self._mailbox.read()
         await post_asks(self.tools)
@@ -639,7 +646,8 @@ class Client:
     async def _act_on(self, heard: Heard) -> bool:
         """Does what was heard, and what is this device's turn; returns whether there was anything."""
         if heard.inbox:
-            await self._mailbox.read()
+            async with self._entering:
+                await self._mailbox.read()
         turns = self._turns()
         # What fails here is told by the next `sync`; the connection, and the other groups, are not at fault.
         await self._sync_all(heard.ask | turns)
