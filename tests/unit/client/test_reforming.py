@@ -235,6 +235,29 @@ def test_who_declines_is_removed_from_the_new_group_and_asked_no_more(tmp_path: 
     run(tmp_path, story)
 
 
+def test_who_declines_goes_on_asking_in_the_group_before(
+    tmp_path: Path,
+) -> None:
+    async def asked(client: Client) -> list[bytes]:
+        post = DeliveryClient.post_request
+        with mock.patch.object(
+            DeliveryClient, "post_request", autospec=True, side_effect=post
+        ) as posted:
+            await client.sync()
+        return [bytes(call.args[1].log_id) for call in posted.call_args_list]
+
+    async def story(w: World) -> None:
+        _, bob, _ = await reformed(w)
+        before = bytes(line(bob).binding.log_id)
+        group(bob).decline()
+        await w.settle(*HONEST)
+        for _ in range(2):
+            w.now += DAY + 3600
+            assert await asked(bob) == [before], "somebody may be there who can answer"
+
+    run(tmp_path, story)
+
+
 def test_a_declined_leaf_waits_for_somebody_who_may_remove_and_is_not_added_anew(
     tmp_path: Path,
 ) -> None:
