@@ -7,11 +7,18 @@ from typing import Any
 
 import pytest
 
-from coterie.errors import CoterieError, RuleViolation, StateError
+from coterie.errors import (
+    CoterieError,
+    RuleViolation,
+    StateError,
+    UnsupportedError,
+    VerificationError,
+)
+from coterie.interop.negative import EXTENSION
 from coterie.mls.credential import Credential
-from coterie.mls.extension import Extension
+from coterie.mls.extension import Capabilities, Extension
 from coterie.mls.framing import MLSMessage
-from coterie.mls.group import CommitOptions, Group
+from coterie.mls.group import CommitOptions, ExternalJoin, Group
 from coterie.mls.group_context import GroupContext, PreSharedKeyID
 from coterie.mls.leaf_node import Lifetime
 from coterie.mls.proposal import (
@@ -25,7 +32,7 @@ from coterie.mls.proposal import (
 )
 from coterie.mls.rules import Rule
 from coterie.mls.tree_math import LeafIndex
-from coterie.mls.types import CipherSuite, ExtensionType, ProtocolVersion
+from coterie.mls.types import CipherSuite, ExtensionType, ProposalType, ProtocolVersion
 from tests.rules.cases.after import announced, ended
 from tests.rules.check import dump
 from tests.rules.forging import key_package
@@ -68,6 +75,20 @@ TOGETHER: list[tuple[Rule, Make]] = [
 ]
 
 
+OWN_LEAF: list[tuple[Rule, Make]] = [
+    (Rule.LEAF_EXTENSION_UNLISTED, lambda _: {"extensions": [UNSUPPORTED]}),
+    (Rule.EXTENSION_DUPLICATE, lambda _: {"extensions": [Extension(EXTENSION, b"")] * 2}),
+    (Rule.LEAF_VERSION, lambda w: {"capabilities": w.capabilities.replace(versions=())}),
+    (Rule.LEAF_CIPHER_SUITE, lambda w: {"capabilities": w.capabilities.replace(cipher_suites=())}),
+    (
+        Rule.CAPABILITIES_DEFAULT,
+        lambda w: {"capabilities": w.capabilities.replace(proposals=(ProposalType.ADD,))},
+    ),
+    (Rule.CREDENTIAL_SUCCESSOR, lambda _: {"credential": Credential.basic(b"bob")}),
+]
+"""What a member says of itself that others refuse in a path."""
+
+
 def _rule_id(value: object) -> str | None:
     """The rule names the case; what makes it has no name that is the same in every process."""
     return str(value) if isinstance(value, Rule) else "case"
@@ -90,6 +111,18 @@ def test_a_member_commits_nothing_invalid(world: World, rule: Rule, make_them: M
     proposals = [Proposal.of(content) for content in make_them(world)]
     with pytest.raises(CoterieError) as caught:
         alice.commit(proposals, now=NOW)
+    assert caught.value.rule == rule
+    assert dump(alice) == before
+
+
+@pytest.mark.parametrize(("rule", "make_leaf"), OWN_LEAF, ids=_rule_id)
+def test_a_member_commits_no_leaf_that_others_refuse(
+    world: World, rule: Rule, make_leaf: Make
+) -> None:
+    alice = world.member("alice")
+    before = dump(alice)
+    with pytest.raises(CoterieError) as caught:
+        alice.commit(now=NOW, **make_leaf(world))
     assert caught.value.rule == rule
     assert dump(alice) == before
 
@@ -141,6 +174,20 @@ def test_a_group_is_not_created_with_extensions_that_its_creator_lacks(world: Wo
     assert caught.value.rule == Rule.EXTENSION_SUPPORT
 
 
+def test_a_group_is_not_created_with_a_leaf_that_others_refuse(world: World) -> None:
+    with pytest.raises(RuleViolation) as caught:
+        Group.create(
+            b"new",
+            world.suite,
+            world.key("zoe"),
+            Credential.basic(b"zoe"),
+            world.capabilities.replace(cipher_suites=()),
+            world.config,
+            lifetime=LIFETIME,
+        )
+    assert caught.value.rule == Rule.LEAF_CIPHER_SUITE
+
+
 def test_a_group_is_not_created_under_an_id_that_its_creator_is_in_already(world: World) -> None:
     with pytest.raises(StateError):
         Group.create(
@@ -169,12 +216,53 @@ def test_nobody_joins_a_group_whose_extensions_it_lacks(world: World) -> None:
     assert caught.value.rule == Rule.LEAF_GROUP_EXTENSION
 
 
+def _enter(
+    world: World, name: str, own: Capabilities | None = None, remove: int | None = None
+) -> Group:
+    group, _ = Group.join_external(
+        MLSMessage.of(world.forger().group_info()),
+        world.key(name),
+        Credential.basic(name.encode()),
+        own or world.capabilities,
+        world.config,
+        join=ExternalJoin(remove=None if remove is None else LeafIndex(remove)),
+        now=NOW,
+    )
+    return group
+
+
+def test_nobody_joins_with_a_leaf_that_others_refuse(world: World) -> None:
+    with pytest.raises(RuleViolation) as caught:
+        _enter(world, "zoe", world.capabilities.replace(versions=()))
+    assert caught.value.rule == Rule.LEAF_VERSION
+
+
+def test_nobody_joins_under_a_name_that_nobody_vouches_for(world: World) -> None:
+    with pytest.raises(VerificationError) as caught:
+        _enter(world, "!zoe")
+    assert caught.value.rule == Rule.CREDENTIAL
+
+
+def test_nobody_takes_the_place_of_another_client(world: World) -> None:
+    assert _enter(world, "bob#2", remove=1).member(1).credential.identity == b"bob#2"
+    with pytest.raises(VerificationError) as caught:
+        _enter(world, "zoe", remove=1)
+    assert caught.value.rule == Rule.CREDENTIAL_SUCCESSOR
+
+
 def test_a_branch_takes_no_strangers(world: World) -> None:
     package = world.bundle("zoe").key_package.validate(
         world.suite, world.config.authenticator, now=NOW
     )
     with pytest.raises(StateError):
         world.member("alice").branch(b"branch", [package], lifetime=LIFETIME, now=NOW)
+
+
+def test_a_reinit_to_a_version_that_is_not_spoken_begins_no_group(world: World) -> None:
+    later = announced(world).replace(version=ProtocolVersion(2))
+    alice = world.adopted(Proposal.of(later)).member("alice")
+    with pytest.raises(UnsupportedError):
+        alice.reinit([], lifetime=LIFETIME, now=NOW)
 
 
 def test_a_reinit_leaves_no_member_behind(world: World) -> None:

@@ -33,7 +33,7 @@ from coterie.mls.key_schedule import (
     external_init_open,
     psk_secret,
 )
-from coterie.mls.leaf_node import LeafNode, LeafNodeTBS, Lifetime
+from coterie.mls.leaf_node import LeafNode, LeafNodeTBS, Lifetime, check_contents
 from coterie.mls.proposal import Commit, ProposalOrRef
 from coterie.mls.ratchet_tree import UpdatePath
 from coterie.mls.rules import Rule
@@ -59,7 +59,7 @@ from coterie.mls.validation import (
     stage_proposals,
     stage_public_commit,
 )
-from coterie.mls.validation.commit import check_next_tree, with_path
+from coterie.mls.validation.commit import check_next_tree, check_replacement, with_path
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -136,8 +136,14 @@ def build_path(
     committer: LeafIndex,
     leaf: NewLeaf,
     config: Config,
+    *,
+    replaced: LeafNode | None,
+    now: int | None,
 ) -> BuiltPath:
-    """Derives the committer's path, signs its leaf, and only then seals (§7.5, §12.4.1)."""
+    """Derives the committer's path, signs its leaf, and only then seals (§7.5, §12.4.1).
+
+    The leaf is judged as others will judge it (§7.3): who adopted a Commit that nobody accepts would be alone.
+    """
     suite, rng = state.suite, config.rng
     tree = staged.tree.extended(committer + 1)
     derived = derive_path(suite, tree, committer, rng)
@@ -151,6 +157,8 @@ def build_path(
         group_id=state.context.group_id,
         leaf_index=committer,
     )
+    check_contents(node, suite)
+    check_replacement(replaced, node, config.policy(), now)
     merged = tree.with_path(committer, node, nodes)
     staged = with_path(state, staged, merged, path, node, config.policy())
     provisional = next_context(state.context, staged, state.context.confirmed_transcript_hash)
@@ -266,7 +274,15 @@ def create_commit(
     commit_secret = Secret(bytes(suite.hash_length))
     own = OwnKeys(present.private, present.signature_key)
     if plan.options.path or checked.path_required(policy.custom):
-        path = build_path(state, staged, present.leaf, plan.new_leaf, config)
+        path = build_path(
+            state,
+            staged,
+            present.leaf,
+            plan.new_leaf,
+            config,
+            replaced=present.leaf_node,
+            now=now,
+        )
         staged, commit_secret = path.staged, path.derived.commit_secret
         own = OwnKeys(path.private(present.private), plan.new_leaf.signature_key)
     else:

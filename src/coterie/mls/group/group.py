@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Self
 
-from coterie.errors import CoterieError, RuleViolation, StateError
+from coterie.errors import CoterieError, RuleViolation, StateError, UnsupportedError
 from coterie.mls.credential import Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
 from coterie.mls.extension import Capabilities, Extension, grease_extensions
@@ -85,6 +85,7 @@ from coterie.mls.types import (
     GREASE_VALUES,
     ContentType,
     LeafNodeSource,
+    ProtocolVersion,
     ResumptionPSKUsage,
 )
 from coterie.mls.validation import (
@@ -120,8 +121,8 @@ class Group(Membership):
         """A new group with this client as its only member, in epoch 0 (§11).
 
         `lifetime` is that of the creator's first leaf, `extensions` are those of the GroupContext, `groups` the ids of
-        the groups that this client is in. Raises `RuleViolation` where the capabilities do not cover the extensions,
-        `StateError` where the client has a group with this id.
+        the groups that this client is in. Raises `RuleViolation` where the capabilities do not cover the extensions
+        or the suite, `StateError` where the client has a group with this id.
         """
         check_group_id(group_id, groups)
         leaf = NewLeaf.first(signature_key, credential, capabilities, config)
@@ -325,9 +326,10 @@ class Group(Membership):
         even where the Commit is dropped. A signature key, credential, capabilities or extensions of the own leaf that
         are given take the place of the present ones with it.
 
-        Raises `RuleViolation` where the given proposals may not stand together, `DecryptionError` for a pre-shared key
-        that is not held, and `StateError` where another own Commit is pending, or an Add is given without `now`
-        (seconds since 1970), with which its lifetime must be compared (§7.3).
+        Raises `RuleViolation` where the given proposals may not stand together or others would refuse the own leaf,
+        `VerificationError` where its credential is no valid successor of the present one, `DecryptionError` for a
+        pre-shared key that is not held, and `StateError` where another own Commit is pending, or an Add is given
+        without `now` (seconds since 1970), with which its lifetime must be compared (§7.3).
         """
         changes = (signature_key, credential, capabilities, extensions)
         if any(change is not None for change in changes):
@@ -435,12 +437,15 @@ class Group(Membership):
         `packages` are fresh key packages of all other members. Where the new suite has other signature keys, give a
         `signature_key` and `capabilities`. Returns the new group, in epoch 1, and its first Commit, of which only the
         Welcomes matter; the others `join` with `continues`. Raises `StateError` where no ReInit was adopted or a
-        member is missing.
+        member is missing, `UnsupportedError` where the announced version or suite is not spoken here.
         """
         announced = self._epoch.reinit
         if announced is None or self._closed is not None:
             msg = "the group was not reinitialised: commit a ReInit and adopt that first"
             raise StateError(msg)
+        if announced.version != ProtocolVersion.MLS10:
+            msg = f"the group was reinitialised to protocol version {int(announced.version)}, only MLS 1.0 is spoken"
+            raise UnsupportedError(msg)
         check_members(self, packages, self._config.authenticator, all_of_them=True)
         plan = Succession(
             announced.group_id,

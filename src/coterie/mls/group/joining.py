@@ -33,7 +33,7 @@ from coterie.mls.group_context import GroupContext, PreSharedKeyID
 from coterie.mls.hpke import HPKEPrivateKey
 from coterie.mls.key_package import KeyPackageBundle
 from coterie.mls.key_schedule import confirmation_tag, epoch_secrets, external_init_seal
-from coterie.mls.leaf_node import Lifetime
+from coterie.mls.leaf_node import Lifetime, check_contents
 from coterie.mls.proposal import Commit, ExternalInit, PreSharedKey, Proposal, Remove
 from coterie.mls.ratchet_tree import PathNode, RatchetTree
 from coterie.mls.rules import Rule
@@ -82,6 +82,7 @@ def create_first_epoch(
     """Epoch 0 of a new group with one member (§11)."""
     leaf_key = suite.generate_hpke_key(config.rng)
     node = leaf.sign(suite, leaf_key.public, LeafNodeSource.KEY_PACKAGE, lifetime=lifetime)
+    check_contents(node, suite)
     tree = RatchetTree.of_one(suite, node)
     context = GroupContext(
         ProtocolVersion.MLS10,
@@ -208,7 +209,8 @@ def enter_by_external_commit(
     checked = list_for_external_commit(entries, suite.hash_length)
     staged = stage_proposals(state, checked, policy, None, now=now)
     own = staged.tree.leftmost_blank()
-    built = build_path(state, staged, own, leaf, config)
+    replaced = None if join.remove is None else verified.leaf(join.remove)
+    built = build_path(state, staged, own, leaf, config, replaced=replaced, now=now)
     check_next_tree(state, built.staged)
     commit = Commit(tuple(map(proposal_or_ref, entries)), built.update)
     content = FramedContent(

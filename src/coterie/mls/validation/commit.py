@@ -177,13 +177,11 @@ def check_update(
         msg = "an Update that keeps the encryption key"
         raise RuleViolation(msg, rule=Rule.UPDATE_SAME_KEY, leaf=leaf)
     check_signature(node, state.suite, state.context.group_id, leaf)
-    _check_replacement(old, node, policy, now)
+    check_replacement(old, node, policy, now)
 
 
-def _check_replacement(
-    old: LeafNode | None, new: LeafNode, policy: Policy, now: int | None
-) -> None:
-    """The credential of a leaf that takes another's place (§5.3.1)."""
+def check_replacement(old: LeafNode | None, new: LeafNode, policy: Policy, now: int | None) -> None:
+    """Raises where the credential of a leaf that takes another's place is invalid (§5.3.1); `old` is None for none."""
     if old is not None and old.credential == new.credential:
         if old.signature_key == new.signature_key:
             return
@@ -235,7 +233,7 @@ def stage_path(
         msg = "a path that keeps the committer's encryption key"
         raise RuleViolation(msg, rule=Rule.PATH_LEAF_KEY, leaf=committer)
     check_signature(leaf, state.suite, state.context.group_id, committer)
-    _check_replacement(replaced, leaf, policy, now)
+    check_replacement(replaced, leaf, policy, now)
     tree = staged.tree.extended(committer + 1)
     path = tuple(tree.filtered_direct_path(committer))
     check_path_shape(path, update, staged.new_leaves)
