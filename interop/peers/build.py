@@ -104,7 +104,9 @@ MAVEN_STEPS = (("mvn", "--batch-mode", "--quiet", "package"),)
 
 def _java_command(folder: Path) -> list[str]:
     classes = f"{folder}/target/peer.jar:{folder}/target/lib/*"
-    return ["java", "-cp", classes, "coterie.interop.BouncyCastlePeer"]
+    # Exceptions that are thrown often lose their words otherwise, by which it is told why a message was refused.
+    words = "-XX:-OmitStackTraceInFastThrow"
+    return ["java", words, "-cp", classes, "coterie.interop.BouncyCastlePeer"]
 
 
 PEERS: dict[str, Peer] = {
