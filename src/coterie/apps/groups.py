@@ -167,7 +167,7 @@ def leave(
 
 def _left(group: GroupHandle) -> str:
     if group.status == "left":
-        return "you left; nobody else was in the group"
+        return group.why
     return "asked to be removed: the first other device that is online does it"
 
 

@@ -134,7 +134,7 @@ async def answer_calls(tools: Tools, conversations: Iterable[Conversation]) -> N
 
 def _settled(tools: Tools, conversations: Iterable[Conversation]) -> set[bytes]:
     """The logs of groups in which this device is, or to which only its user may bring it back."""
-    found = set()
+    found = tools.vault.left_logs()
     for conversation in conversations:
         if tools.vault.status(conversation.id) in {"active", "moving", "stopped"}:
             found.add(bytes(conversation.line.binding.log_id))

@@ -54,6 +54,11 @@ class GroupHandle:
         return self._client.vault.status(self.id)
 
     @property
+    def why(self) -> str:
+        """Why this device takes no part; empty while it does."""
+        return self._client.vault.conversation(self.id).why.decode(errors="replace")
+
+    @property
     def epoch(self) -> int:
         """The number of the present epoch, for display."""
         return self._conversation.epoch
@@ -189,16 +194,19 @@ class GroupHandle:
     async def leave(self) -> None:
         """Asks the others to remove this device; they do with their next Commit. Who is alone is out at once.
 
+        So is who can take no part (`status` is `stuck` or `stopped`); the others see the device until they remove it.
+
         Raises `StateError` for the last device of the only administrator, as long as others are in the group.
         """
-        self._conversation.check_leaving()
+        if self._conversation.reads:
+            self._conversation.check_leaving()
         await self.leave_anyway()
 
     async def leave_anyway(self) -> None:
         """Leaves, even if nobody stays who is administrator: everybody has an administrator's rights then."""
         async with self._conversation.lock:
             # Whoever is in the middle of a step would store what was just deleted.
-            if self._conversation.leave_alone():
+            if self._conversation.leave_here():
                 return
         await self._want(IntentKind.LEAVE, b"")
 

@@ -410,6 +410,7 @@ class Inviting:
             )
             step.note_log(line.group.group_id, line.binding.log_id)
             step.forget_ask(bytes(line.binding.log_id))
+            step.forget_left(bytes(line.binding.log_id))
             step.remove_invitations(line.group.group_id.hex())
             if box is not None:
                 step.add_box(conversation, *box, 0)

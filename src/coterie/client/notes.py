@@ -31,6 +31,7 @@ _HEARD = "heard"
 _REVOKED = "revoked"
 _GOING = "going"
 _TAKEN = "taken"
+_LEFT = "left"
 _LEAF = 4
 
 
@@ -190,6 +191,14 @@ class StepNotes:
             for key, _ in list(self._tx.scan(space, conversation.encode())):
                 self._tx.delete(space, key)
 
+    def note_left(self, log_id: bytes) -> None:
+        """The user left a group here that its members could not be told of: no call brings the device back."""
+        self._tx.put(_LEFT, log_id, b"", secret=False)
+
+    def forget_left(self, log_id: bytes) -> None:
+        """The device is in the group again."""
+        self._tx.delete(_LEFT, log_id)
+
     def set_told(self, conversation: str, position: int) -> None:
         """Up to which text others were told that it was seen, or are not to be told; nothing more is due."""
         self._tx.put(_CLIENT, _TOLD + conversation.encode(), b"%d" % position, secret=False)
@@ -299,6 +308,10 @@ class VaultNotes:
         """When to look next who is to be called; None where nobody has looked."""
         value = self._view.get(_CLIENT, _NEXT_CALL + conversation.encode())
         return None if value is None else int(value)
+
+    def left_logs(self) -> set[bytes]:
+        """The logs of groups that the user left here while the device could take no part in them."""
+        return {log_id for log_id, _ in self._view.scan(_LEFT)}
 
     def called_at(self, conversation: str, leaf: int) -> int:
         """When a member was called last; 0 where it was not."""

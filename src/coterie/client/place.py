@@ -210,12 +210,23 @@ class Place:
             msg = "you are the only administrator: make somebody else one before you leave"
             raise StateError(msg)
 
-    def leave_alone(self) -> bool:
-        """Ends the group here where this device is the only member; nobody else could remove it."""
-        if not self.is_active or self.group.tree.member_count != 1:
+    def leave_here(self) -> bool:
+        """Ends the group on this device alone, where it cannot ask to be removed; whether it did.
+
+        Who is the only member has nobody to ask. Who is stuck, or has evidence against the service, would not read that
+        it was removed: others see its leaf until they remove it, and no call of theirs brings it back (D-BOX-14).
+        """
+        vault = self._tools.vault
+        if self.is_active and self.group.tree.member_count == 1:
+            why = "you left the group; nobody else was in it"
+        elif vault.status(self.id) in {"stuck", "stopped"}:
+            why = "you left the group; this device could not tell the others, who see it until they remove it"
+        else:
             return False
-        with self._tools.vault.step() as step:
-            step.end(self.id, "you left the group; nobody else was in it")
+        log_id = bytes(self.line.binding.log_id)
+        with vault.step() as step:
+            step.end(self.id, why)
+            step.note_left(log_id)
         self._line = None
         return True
 

@@ -107,11 +107,11 @@ class Reading(Making):
                 step.update_intent(number, intent.replace(opened=opening))
                 told = self._follow(step, line, before, context, outcome)
                 step.save_line(self.id, line)
-        except VerificationError as error:
-            raise no_answer(error) from error
-        except BaseException:
-            # What is in memory has gone ahead of what is stored.
+        except BaseException as error:
+            # What is in memory may have gone ahead of what is stored.
             self.forget()
+            if isinstance(error, VerificationError):
+                raise no_answer(error) from error
             raise
         what = "what others wrote just before this device's last change may be missing: it was dropped by age"
         self._tools.emit(events.Problem(self.id, what, "ask them whether they wrote something"))

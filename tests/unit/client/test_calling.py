@@ -144,6 +144,36 @@ def test_who_takes_part_or_was_stopped_by_evidence_answers_no_call(tmp_path: Pat
     _story(tmp_path, tell)
 
 
+@pytest.mark.parametrize("status", ["stuck", "stopped"])
+def test_who_takes_no_part_leaves_on_its_own_device_and_no_call_brings_it_back(
+    tmp_path: Path, status: str
+) -> None:
+    async def tell(w: World) -> None:
+        alice, bob = await group_of(w, "alice", "bob")
+        with bob.vault.step() as step:
+            step.set_status(group(bob).id, status, "for a test")
+        await group(bob).leave()
+        assert (group(bob).status, bool(group(bob).why)) == ("left", True)
+        call = api.Call(link_of(line(alice)), alice.user.encode())
+        with bob.vault.step() as step:
+            step.save_call(StoredCall(call))
+        with mock.patch.object(calling, "_answer") as answered:
+            await calling.answer_calls(bob.tools, [conversation(bob)])
+        assert not answered.called
+        w.weather.paths.clear()
+        w.now += 2 * DAY
+        await bob.sync()
+        assert not {"boxes/post", "inboxes/post"} & set(w.weather.paths), "it asks no more"
+        await group(alice).remove("bob")
+        await w.settle()
+        await group(alice).add("bob")
+        await w.settle()
+        assert group(bob).status == "active"
+        assert not bob.vault.left_logs()
+
+    _story(tmp_path, tell)
+
+
 def test_a_call_that_leads_nowhere_holds_up_nothing(tmp_path: Path) -> None:
     async def tell(w: World) -> None:
         alice, bob = await group_of(w, "alice", "bob")
