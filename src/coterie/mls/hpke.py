@@ -81,20 +81,23 @@ def _extract_with(hash_function: Callable[[bytes], Any], block_length: int) -> E
 def _hmacs_with(
     hash_function: Callable[[bytes], Any], block_length: int
 ) -> Callable[[bytes, Sequence[bytes]], list[bytes]]:
-    """Make HMAC under one key for several messages: the key's pads are made and hashed once."""
+    """Make HMAC under one key for several messages, one at least: the key's pads are made and hashed once."""
 
     def hmacs(key: bytes, messages: Sequence[bytes]) -> list[bytes]:
         if len(key) > block_length:
             key = hash_function(key).digest()
         pad = key.ljust(block_length, b"\0")
-        inner = hash_function(pad.translate(_IPAD)).copy
-        outer = hash_function(pad.translate(_OPAD)).copy
-        digests = []
-        for message in messages:
-            first, second = inner(), outer()
+        inner, outer = hash_function(pad.translate(_IPAD)), hash_function(pad.translate(_OPAD))
+        copy_inner, copy_outer, digests = inner.copy, outer.copy, []
+        for message in messages[:-1]:
+            first, second = copy_inner(), copy_outer()
             first.update(message)
             second.update(first.digest())
             digests.append(second.digest())
+        # The last one takes over what the others copied.
+        inner.update(messages[-1])
+        outer.update(inner.digest())
+        digests.append(outer.digest())
         return digests
 
     return hmacs

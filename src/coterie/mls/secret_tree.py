@@ -166,13 +166,18 @@ class SecretTree:
 
         Raises `StateError` when the epoch's limit is reached.
         """
-        generation, secret, descent = self._ratchet(leaf, kind)
+        name = (leaf, kind)
+        if name not in self._ratchets:
+            _, _, descent = self._ratchet(leaf, kind)
+            self._settle(leaf, descent)
+        generation, secret = self._ratchets[name]
         if generation >= self.limits.max_sent:
             msg = f"{generation} messages were sent in this epoch, which is its limit: commit first"
             raise StateError(msg)
-        found = self._step(leaf, kind, generation, secret, (), descent)
-        self.consume(found, 0)
-        return found
+        key, nonce, after = self.suite.derive_generation(secret, generation)
+        self._ratchets[name] = (generation + 1, after)
+        self._changed.add(name)
+        return MessageKey(leaf, kind, generation, key, nonce, None, ())
 
     def find(self, leaf: LeafIndex, kind: RatchetKind, generation: int) -> MessageKey:
         """The key of a received generation, without consuming it.

@@ -28,7 +28,10 @@ def encode_varint(n: int) -> bytes:
 def encode_opaque(data: bytes) -> bytes:
     """`opaque data<V>`: the header and the bytes."""
     n = len(data)
-    return (SHORT_HEADERS[n] if n < 64 else encode_varint(n)) + data
+    if n < 64:
+        return SHORT_HEADERS[n] + data
+    # As `encode_varint`, without the call: signatures and texts are of this length.
+    return ((n | 0x4000).to_bytes(2) if n < 16384 else encode_varint(n)) + data
 
 
 def decode_varint(buf: bytes, pos: int) -> tuple[int, int]:
