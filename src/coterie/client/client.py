@@ -113,6 +113,7 @@ class Client:
         self._inboxes = self._fresh()
         self._listener: Listener | None = None
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._reader: object | None = None
         self._conversations: dict[str, Conversation] = {}
         self._tools: Tools | None = None
         self._revocations_at = 0
@@ -657,9 +658,18 @@ class Client:
         return bool(heard or turns)
 
     async def events(self, *, poll: float = 30.0) -> AsyncIterator[Event]:
-        """Everything that happens, for ever. What arrived while nobody listened is in `GroupHandle.unread`."""
+        """Everything that happens, for ever. What arrived while nobody listened is in `GroupHandle.unread`.
+
+        Each event is given out once: where another call of this begins, the one before ends with `StateError`.
+        """
+        reader = self._reader = object()
         async for _ in self.changes(poll=poll):
-            while not self._queue.empty():
+            while True:
+                if self._reader is not reader:
+                    msg = "the client's events are read elsewhere since: read them in one place, and hand them on"
+                    raise StateError(msg)
+                if self._queue.empty():
+                    break
                 yield self._queue.get_nowait()
 
     def pending_events(self) -> list[Event]:

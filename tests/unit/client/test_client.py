@@ -379,3 +379,27 @@ def test_a_clock_that_is_off_by_an_hour_stops_nobody(tmp_path: Path, who: str, b
             assert _same(*w.clients.values())
 
     asyncio.run(story())
+
+
+def test_events_are_given_out_in_one_place_and_none_is_lost_when_that_changes(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = [await w.device(name) for name in ("alice", "bob")]
+            group = await alice.create_group("Friends")
+            await group.add("bob")
+            await group.send("one")
+            before, after = bob.events(poll=0.1), bob.events(poll=0.1)
+            first = await anext(before)
+            second = await anext(after)
+            with pytest.raises(StateError, match="read elsewhere"):
+                await anext(before)
+            assert [type(event).__name__ for event in (first, second)] == [
+                "Joined",
+                "MessageReceived",
+            ]
+            await group.send("two")
+            assert isinstance(await anext(after), MessageReceived)
+
+    asyncio.run(story())
