@@ -93,26 +93,18 @@ class Reading(Making):
             or result.state != api.EpochState.OPEN
         ):
             return False
-        ((number, intent),) = sealed[:1]
-        self._take_own(line, number, intent, result.head)
+        self._take_own(line, *sealed[0], result.head)
         return True
 
     def _take_own(self, line: Line, number: int, intent: Intent, opening: api.Receipt) -> None:
         if intent.sealed is None:
             return
         context, before = line.group.context, line.group.epoch
-        try:
-            outcome = line.take_own(intent.sealed.entry, opening)
-            with self._tools.vault.step() as step:
-                step.update_intent(number, intent.replace(opened=opening))
-                told = self._follow(step, line, before, context, outcome)
-                step.save_line(self.id, line)
-        except BaseException as error:
-            # What is in memory may have gone ahead of what is stored.
-            self.forget()
-            if isinstance(error, VerificationError):
-                raise no_answer(error) from error
-            raise
+        outcome = line.take_own(intent.sealed.entry, opening)
+        with self._tools.vault.step() as step:
+            step.update_intent(number, intent.replace(opened=opening))
+            told = self._follow(step, line, before, context, outcome)
+            step.save_line(self.id, line)
         what = "what others wrote just before this device's last change may be missing: it was dropped by age"
         self._tools.emit(events.Problem(self.id, what, "ask them whether they wrote something"))
         for event in told:
