@@ -76,7 +76,7 @@ from coterie.mls.proposal import (
     Update,
 )
 from coterie.mls.public_group import ProposalReceived
-from coterie.mls.ratchet_tree import NodeStore
+from coterie.mls.ratchet_tree import NodeStore, collector_paused
 from coterie.mls.rules import Rule
 from coterie.mls.secret_tree import SecretTree
 from coterie.mls.tree_index import TreeIndex, client_name
@@ -96,6 +96,8 @@ from coterie.mls.validation import (
 from coterie.mls.welcome import GroupInfo, Welcome
 
 _DEFAULTS = CommitOptions()
+_MANY = 1000
+"""A Commit of so many proposals makes more than the collector should look at meanwhile."""
 _JOIN = ExternalJoin()
 
 
@@ -373,9 +375,10 @@ class Group(Membership):
         _require_time([entry.proposal for entry in plan.proposals], now)
         if plan.options.pending and len(self._proposals):
             plan = replace(plan, proposals=self._with_waiting(plan, now))
-        created = create_commit(self._epoch, self._index, plan, self._config, now=now)
-        message = send(self._epoch, self._keys, self._config, created.content, created.auth)
-        self._pending = self._pend(created, message, plan.options)
+        with collector_paused(when=len(plan.proposals) >= _MANY):
+            created = create_commit(self._epoch, self._index, plan, self._config, now=now)
+            message = send(self._epoch, self._keys, self._config, created.content, created.auth)
+            self._pending = self._pend(created, message, plan.options)
         self._saver.pending_changed = True
         return self._pending
 
@@ -589,16 +592,17 @@ class Group(Membership):
     def _receive_commit(self, content: VerifiedContent, now: int | None) -> StagedCommit:
         self._require_open()
         proposals = self._proposals.resolve(content.body(Commit), content.sender)
-        processed = process_commit(
-            self._epoch,
-            self._index,
-            content,
-            proposals,
-            self._config,
-            self._find_psks,
-            self._proposals.own_updates,
-            now=now,
-        )
+        with collector_paused(when=len(proposals) >= _MANY):
+            processed = process_commit(
+                self._epoch,
+                self._index,
+                content,
+                proposals,
+                self._config,
+                self._find_psks,
+                self._proposals.own_updates,
+                now=now,
+            )
         return StagedCommit.describe(
             self.tree,
             processed.staged.tree,

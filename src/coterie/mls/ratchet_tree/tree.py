@@ -479,10 +479,11 @@ class UnverifiedTree:
 
 
 @contextmanager
-def collector_paused() -> Iterator[None]:
-    """No garbage collection while a tree is made: it would look at all of it again and again, and find nothing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
+def collector_paused(*, when: bool = True) -> Iterator[None]:
+    """No garbage collection while much is made that stays: it would look at it again and again, and find nothing."""
+    was_enabled = when and gc.isenabled()
+    if was_enabled:
+        gc.disable()
     try:
         yield
     finally:
