@@ -48,8 +48,11 @@ def confusable(name: str) -> bool:
 
 
 def clock(seconds: int) -> str:
-    """A time of day, with the date where it is not today's."""
-    moment = datetime.fromtimestamp(seconds, UTC).astimezone()
+    """A time of day, with the date where it is not today's; an imported history may have times without a date."""
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return "no date"
     today = datetime.now(UTC).astimezone().date()
     return f"{moment:%H:%M}" if moment.date() == today else f"{moment:%Y-%m-%d %H:%M}"
 

@@ -34,6 +34,11 @@ MAX_NAME = 200
 """The longest name of a group, in bytes of UTF-8."""
 
 
+LATEST = 253_402_128_000
+"""The latest time that a text may claim, two days before the year 10000: later ones have no date, and the greatest
+cannot be stored."""
+
+
 class ContentType(Uint8Enum):
     """What a message is."""
 

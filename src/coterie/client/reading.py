@@ -6,6 +6,7 @@ import random
 
 from coterie.client import events
 from coterie.client.content import (
+    LATEST,
     Content,
     ContentType,
     read_profile,
@@ -405,6 +406,9 @@ class Reading(Making):
         if content.content_type == ContentType.SEEN:
             new = [] if blocked else step.mark_seen(self.id, content.seen_ids(), sender)
             return [events.MessageSeen(self.id, tuple(new), sender)] if new else []
+        if content.sent_at > LATEST:
+            # A text must not end the reading of the log, whatever its sender says of its time.
+            content = content.replace(sent_at=self._tools.clock())
         if not step.add_text(self.id, content, sender, self._tools.clock()) or blocked:
             return []
         return [

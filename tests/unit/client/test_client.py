@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from coterie.client.client import Client
+from coterie.client.content import LATEST, Content, ContentType
 from coterie.client.events import (
     Joined,
     MembersAdded,
@@ -17,6 +18,7 @@ from coterie.client.events import (
     RemovedFromGroup,
     Renamed,
 )
+from coterie.client.intents import Intent, IntentKind
 from coterie.errors import ServiceError, StateError
 from coterie.storage import MessageState, StorageKey
 from tests.client_world import REALM, World, texts, world
@@ -401,5 +403,23 @@ def test_events_are_given_out_in_one_place_and_none_is_lost_when_that_changes(
             ]
             await group.send("two")
             assert isinstance(await anext(after), MessageReceived)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("when", [2**64 - 1, (2**63 - 1) // 1000, LATEST + 1])
+def test_a_text_with_an_impossible_time_holds_up_nothing(tmp_path: Path, when: int) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, _ = await _three(w)
+            forged = Content(b"sixteen bytes id", when, ContentType.TEXT, b"late")
+            group = alice.groups()[0]
+            alice._conversations[group.id].want(Intent(IntentKind.SEND, forged.encode()))
+            await group.sync()
+            await group.send("after it")
+            await bob.sync()
+            late, after = bob.groups()[0].unread()
+            assert (late.text, after.text) == ("late", "after it")
+            assert late.sent_at == late.received_at
 
     asyncio.run(story())
