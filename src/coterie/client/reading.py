@@ -35,7 +35,13 @@ from coterie.client.successor import judge_successor, may_lead
 from coterie.client.supplying import DOUBT_WAIT
 from coterie.client.trail import Passed
 from coterie.client.vault import Step
-from coterie.errors import CoterieError, ServiceError, StorageError, VerificationError
+from coterie.errors import (
+    CoterieError,
+    DecodeError,
+    ServiceError,
+    StorageError,
+    VerificationError,
+)
 from coterie.mls.group import StagedCommit
 from coterie.mls.group_context import GroupContext
 from coterie.mls.proposal import GroupContextExtensions, Remove
@@ -65,6 +71,9 @@ class Reading(Making):
                 await self._read_on(ask=ask)
             else:
                 self._fall_behind(str(refused))
+        except (VerificationError, DecodeError) as error:
+            # Said by the service: what the user wants is not to be given up for it, whoever asked to read.
+            raise no_answer(error) from error
 
     async def _go_on_alone(self) -> bool:
         """Whether the epoch that was dropped ended with this device's own Commit, of which it had no answer.

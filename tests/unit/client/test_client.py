@@ -21,6 +21,7 @@ from coterie.client.events import (
 from coterie.client.intents import Intent, IntentKind
 from coterie.errors import ServiceError, StateError
 from coterie.storage import MessageState, StorageKey
+from coterie.transport import api
 from tests.client_world import REALM, World, texts, world
 
 
@@ -421,5 +422,32 @@ def test_a_text_with_an_impossible_time_holds_up_nothing(tmp_path: Path, when: i
             late, after = bob.groups()[0].unread()
             assert (late.text, after.text) == ("late", "after it")
             assert late.sent_at == late.received_at
+
+    asyncio.run(story())
+
+
+def test_an_answer_that_does_not_verify_costs_no_text_that_waits(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, _ = await _three(w)
+            (group,) = alice.groups()
+            conversation = alice._conversations[group.id]
+            conversation.line.state = conversation.line.state.replace(
+                head=conversation.line.state.head.replace(signature=bytes(64))
+            )
+            assert conversation.line.unconfirmed
+            conversation.want_text("kept")
+
+            def unsigned(_request: api.Read, answer: api.ReadResult) -> api.ReadResult:
+                return answer.replace(head=answer.head.replace(signature=bytes(64)))
+
+            w.weather.tamper["logs/read"] = unsigned
+            with pytest.raises(ServiceError, match="receipt"):
+                await conversation._do(*alice.vault.intents(group.id)[0])
+            assert group.waiting() == 1
+            del w.weather.tamper["logs/read"]
+            conversation.forget()
+            await w.settle()
+            assert texts(bob)[-1] == "kept"
 
     asyncio.run(story())
