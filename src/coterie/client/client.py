@@ -32,7 +32,13 @@ from coterie.client.cores import on_all_cores
 from coterie.client.creating import create_group
 from coterie.client.events import Event, Problem
 from coterie.client.handle import GroupHandle
-from coterie.client.identity import DEFAULT_SUITE, Identity, SigningKey, StoredIdentity
+from coterie.client.identity import (
+    DEFAULT_SUITE,
+    Identity,
+    SigningKey,
+    StoredAttempt,
+    StoredIdentity,
+)
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.inviting import Inviting
 from coterie.client.joining import Joins
@@ -50,7 +56,7 @@ from coterie.errors import (
     StorageError,
     VerificationError,
 )
-from coterie.mls.crypto import suite_of
+from coterie.mls.crypto import SignaturePrivateKey, suite_of
 from coterie.mls.group import Config, Limits
 from coterie.mls.secret import Secret
 from coterie.storage import Message, Profile, StorageKey
@@ -223,7 +229,8 @@ class Client:
     async def enrol(self, user: str, code: str, *, cipher_suite: int = DEFAULT_SUITE) -> None:
         """Makes this device one of the user's, with a one-time code; then others can add it to groups.
 
-        Raises `ServiceError` with the service's reason; then nothing is stored, and it can be tried again.
+        Raises `ServiceError` with the service's reason. Where no answer came it can be tried again with the same code,
+        also after a restart: the key that the code is good for is stored before it is sent.
         """
         if self._tools is not None:
             msg = f"this device is enrolled already, as {self.user}"
@@ -233,9 +240,9 @@ class Client:
             raise StateError(msg)
         realm = await self._realm()
         info = await self._delivery.info()
-        key = suite_of(cipher_suite).generate_signature_key(secrets.token_bytes)
         service = self._authentication(realm.realm.decode())
         name = user.split("@", maxsplit=1)[0]
+        key = self._key_for(name, code, cipher_suite)
         issued = await service.enrol(SigningKey(key), name, code)
         stored = StoredIdentity(
             self._server.encode(),
@@ -257,6 +264,17 @@ class Client:
             step.save_identity(stored)
         self._begin(identity)
         await self.publish()
+
+    def _key_for(self, name: str, code: str, cipher_suite: int) -> SignaturePrivateKey:
+        """The key of this attempt to enrol; that of the one before, where it was the same."""
+        suite, before = suite_of(cipher_suite), self.vault.attempt()
+        wanted = (name.encode(), Secret(code.encode()), cipher_suite)
+        if before is not None and (before.user, before.code, before.cipher_suite) == wanted:
+            return suite.load_signature_key(before.signature_key)
+        key = suite.generate_signature_key(secrets.token_bytes)
+        with self.vault.step() as step:
+            step.save_attempt(StoredAttempt(*wanted, key.private_bytes()))
+        return key
 
     async def _realm(self) -> as_api.RealmInfo:
         return await self._authentication("").realm_info()

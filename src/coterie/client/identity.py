@@ -50,6 +50,15 @@ class StoredIdentity(Struct):
     inbox_token: Secret
 
 
+class StoredAttempt(Struct):
+    """An enrolment that was begun: a code is good for one key, so that it is repeated with the same."""
+
+    user: bytes
+    code: Secret
+    cipher_suite: Annotated[int, Uint(2)]
+    signature_key: Secret
+
+
 class StoredPackage(Struct):
     """A published key package with its private keys."""
 

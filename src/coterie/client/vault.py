@@ -8,7 +8,7 @@ from typing import Annotated
 
 from coterie.client.chunks import SharedState
 from coterie.client.content import Content
-from coterie.client.identity import Identity, Package, StoredIdentity
+from coterie.client.identity import Identity, Package, StoredAttempt, StoredIdentity
 from coterie.client.intents import Intent, Invitation, WelcomeSlice
 from coterie.client.keeping import KeepingStep, KeepingView
 from coterie.client.line import Line, LineState
@@ -29,6 +29,7 @@ _LAZY = (b"n/", b"i/")
 _PAGE = 200
 _ALL = 1 << 62
 _IDENTITY = b"identity"
+_ATTEMPT = b"attempt"
 _BOXES = "boxes"
 _OPEN = bytes(8)
 """The time at which an epoch was left that was not."""
@@ -94,6 +95,11 @@ class Step(StepNotes, KeepingStep):
     def save_identity(self, stored: StoredIdentity) -> None:
         """Keeps the enrolment."""
         self._tx.put(_CLIENT, _IDENTITY, stored.encode())
+        self._tx.delete(_CLIENT, _ATTEMPT)
+
+    def save_attempt(self, attempt: StoredAttempt) -> None:
+        """Keeps with which key this device is being enrolled."""
+        self._tx.put(_CLIENT, _ATTEMPT, attempt.encode())
 
     def save_revocations(self, der: bytes) -> None:
         """Keeps the newest list of revoked certificates."""
@@ -423,6 +429,11 @@ class Vault(VaultNotes, KeepingView):
         """The enrolled device, None before it is enrolled."""
         value = self._view.get(_CLIENT, _IDENTITY)
         return None if value is None else Identity(StoredIdentity.decode(value))
+
+    def attempt(self) -> StoredAttempt | None:
+        """The enrolment that was begun last, where this device is not enrolled."""
+        value = self._view.get(_CLIENT, _ATTEMPT)
+        return None if value is None else StoredAttempt.decode(value)
 
     def revocations(self) -> bytes | None:
         """The newest list of revoked certificates that was fetched."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -21,7 +23,8 @@ from coterie.client.events import (
 from coterie.client.intents import Intent, IntentKind
 from coterie.errors import ServiceError, StateError
 from coterie.storage import MessageState, StorageKey
-from coterie.transport import api
+from coterie.transport import api, as_api
+from coterie.transport.authentication import AuthenticationClient
 from tests.client_world import REALM, World, texts, world
 
 
@@ -449,5 +452,32 @@ def test_an_answer_that_does_not_verify_costs_no_text_that_waits(tmp_path: Path)
             conversation.forget()
             await w.settle()
             assert texts(bob)[-1] == "kept"
+
+    asyncio.run(story())
+
+
+def test_a_code_whose_answer_was_lost_is_good_for_this_device_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            code = w.authentication.add_user("alice").code.decode()
+            real = AuthenticationClient.enrol
+
+            async def lost(*given: Any) -> as_api.Issued:
+                await real(*given)
+                raise ServiceError("the answer was lost", retry_after=1)
+
+            with mock.patch.object(AuthenticationClient, "enrol", lost):
+                async with w.profile("alice") as client:
+                    with pytest.raises(ServiceError, match="lost"):
+                        await client.enrol("alice", code)
+            async with w.profile("alice") as client:
+                await client.enrol("alice", code)
+                assert client.user == f"alice@{REALM}"
+                assert client.vault.attempt() is None
+            async with w.profile("mallory") as other:
+                with pytest.raises(ServiceError, match="wrong, used"):
+                    await other.enrol("alice", code)
 
     asyncio.run(story())
