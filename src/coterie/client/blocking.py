@@ -120,6 +120,11 @@ class BlockingGroup(_Facade[GroupHandle]):
         return self._inner.status
 
     @property
+    def why(self) -> str:
+        """Why this device takes no part; empty while it does."""
+        return self._inner.why
+
+    @property
     def epoch(self) -> int:
         """The number of the present epoch, for display."""
         return self._inner.epoch
