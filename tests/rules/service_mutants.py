@@ -52,7 +52,7 @@ TESTS = (
 )
 CLIENT = (
     *("line", "box", "content", "reading", "rereading", "returning", "trail", "links", "chunks"),
-    "successor",
+    *("successor", "receipts"),
 )
 """The modules of the client that judge what others say."""
 CLIENT_TESTS = ("tests/unit/client", "tests/unit/test_answers.py")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -159,47 +159,42 @@ def test_a_key_package_is_judged_against_the_group(world: World) -> None:
     assert caught.value.rule == Rule.LEAF_GROUP_EXTENSION
 
 
+def _create(
+    world: World,
+    *,
+    group_id: bytes = b"new",
+    capabilities: Capabilities | None = None,
+    extensions: Sequence[Extension] = (),
+    groups: frozenset[bytes] = frozenset(),
+) -> Group:
+    return Group.create(
+        group_id,
+        world.suite,
+        world.key("zoe"),
+        Credential.basic(b"zoe"),
+        capabilities or world.capabilities,
+        world.config,
+        lifetime=LIFETIME,
+        extensions=extensions,
+        groups=groups,
+    )
+
+
 def test_a_group_is_not_created_with_extensions_that_its_creator_lacks(world: World) -> None:
     with pytest.raises(RuleViolation) as caught:
-        Group.create(
-            b"new",
-            world.suite,
-            world.key("zoe"),
-            Credential.basic(b"zoe"),
-            world.capabilities,
-            world.config,
-            lifetime=LIFETIME,
-            extensions=[UNSUPPORTED],
-        )
+        _create(world, extensions=[UNSUPPORTED])
     assert caught.value.rule == Rule.EXTENSION_SUPPORT
 
 
 def test_a_group_is_not_created_with_a_leaf_that_others_refuse(world: World) -> None:
     with pytest.raises(RuleViolation) as caught:
-        Group.create(
-            b"new",
-            world.suite,
-            world.key("zoe"),
-            Credential.basic(b"zoe"),
-            world.capabilities.replace(cipher_suites=()),
-            world.config,
-            lifetime=LIFETIME,
-        )
+        _create(world, capabilities=world.capabilities.replace(cipher_suites=()))
     assert caught.value.rule == Rule.LEAF_CIPHER_SUITE
 
 
 def test_a_group_is_not_created_under_an_id_that_its_creator_is_in_already(world: World) -> None:
     with pytest.raises(StateError):
-        Group.create(
-            b"the group",
-            world.suite,
-            world.key("zoe"),
-            Credential.basic(b"zoe"),
-            world.capabilities,
-            world.config,
-            lifetime=LIFETIME,
-            groups=frozenset({b"the group"}),
-        )
+        _create(world, group_id=b"new", groups=frozenset({b"new"}))
 
 
 def test_nobody_joins_a_group_whose_extensions_it_lacks(world: World) -> None:

@@ -15,7 +15,6 @@ import asyncio
 import math
 import os
 import random
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -29,20 +28,14 @@ from coterie.client.calling import answer_calls
 from coterie.client.content import ProfileRules
 from coterie.client.conversation import Conversation
 from coterie.client.cores import on_all_cores
-from coterie.client.creating import create_group
+from coterie.client.creating import create_group, open_log
+from coterie.client.enrolling import Enrolment
 from coterie.client.events import Event, Problem
 from coterie.client.handle import GroupHandle
-from coterie.client.identity import (
-    DEFAULT_SUITE,
-    Identity,
-    SigningKey,
-    StoredAttempt,
-    StoredIdentity,
-)
+from coterie.client.identity import DEFAULT_SUITE, Identity, SigningKey
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.inviting import Inviting
 from coterie.client.joining import Joins
-from coterie.client.line import Line
 from coterie.client.links import ask, post_asks, read_link
 from coterie.client.listening import Heard, Listener
 from coterie.client.mailbox import Mailbox
@@ -53,12 +46,9 @@ from coterie.client.vault import StoredConversation, Vault
 from coterie.errors import (
     ServiceError,
     StateError,
-    StorageError,
     VerificationError,
 )
-from coterie.mls.crypto import SignaturePrivateKey, suite_of
 from coterie.mls.group import Config, Limits
-from coterie.mls.secret import Secret
 from coterie.storage import Message, Profile, StorageKey
 from coterie.storage.profile import KEY_FILE
 from coterie.transport import api, as_api
@@ -238,46 +228,11 @@ class Client:
         if not self._server:
             msg = "enrolling needs the address of the server"
             raise StateError(msg)
-        realm = await self._realm()
         info = await self._delivery.info()
-        service = self._authentication(realm.realm.decode())
-        name = user.split("@", maxsplit=1)[0]
-        key = self._key_for(name, code, cipher_suite)
-        issued = await service.enrol(SigningKey(key), name, code)
-        stored = StoredIdentity(
-            self._server.encode(),
-            issued.user,
-            issued.realm,
-            issued.device,
-            cipher_suite,
-            realm.anchors,
-            issued.chain,
-            key.private_bytes(),
-            info.receipt_key,
-            secrets.token_bytes(32),
-            Secret(secrets.token_bytes(32)),
-        )
-        identity = Identity(stored)
-        identity.revocations.update(await service.revocation_list())
-        identity.issuer.authenticate(identity.credential, key.public, now=self._clock())
-        with self.vault.step() as step:
-            step.save_identity(stored)
+        attempt = Enrolment(self.vault, self._server, info.receipt_key, cipher_suite)
+        identity = await attempt.enrol(self._authentication, user, code, self._clock())
         self._begin(identity)
         await self.publish()
-
-    def _key_for(self, name: str, code: str, cipher_suite: int) -> SignaturePrivateKey:
-        """The key of this attempt to enrol; that of the one before, where it was the same."""
-        suite, before = suite_of(cipher_suite), self.vault.attempt()
-        wanted = (name.encode(), Secret(code.encode()), cipher_suite)
-        if before is not None and (before.user, before.code, before.cipher_suite) == wanted:
-            return suite.load_signature_key(before.signature_key)
-        key = suite.generate_signature_key(secrets.token_bytes)
-        with self.vault.step() as step:
-            step.save_attempt(StoredAttempt(*wanted, key.private_bytes()))
-        return key
-
-    async def _realm(self) -> as_api.RealmInfo:
-        return await self._authentication("").realm_info()
 
     def _authentication(self, realm: str) -> AuthenticationClient:
         base = self._server + AUTHENTICATION_PATH
@@ -521,27 +476,12 @@ class Client:
         self._inviting.decline(conversation, by)
 
     async def _finish_creating(self, conversation: str) -> None:
-        """Creates the log; repeating the same request is harmless (D-LOG-2).
+        """Creates the log of a group that was made.
 
         Under the conversation's lock: where two tasks do it, the second must not put the group back to its beginning.
         """
         async with self._conversations[conversation].lock:
-            entry = self.vault.conversation(conversation)
-            if entry.status != b"creating":
-                return
-            if entry.create is None:
-                msg = f"nothing is known of how the group {conversation} was made"
-                raise StorageError(msg)
-            appended = await self._delivery.create_log(entry.create)
-            group = self.vault.load_group(conversation, self.tools.config)
-            try:
-                line = Line.opened(group, api.ZERO32, appended.receipt)
-            except VerificationError as error:
-                raise no_answer(error) from error
-            with self.vault.step() as step:
-                step.save_line(conversation, line)
-                step.note_log(group.group_id, line.binding.log_id)
-                step.set_status(conversation, "active")
+            await open_log(self.tools, conversation)
 
     async def join(self, link: str, note: str = "") -> None:
         """Asks to be let into the group of a link, with a note of up to 500 characters for those who decide.

@@ -11,6 +11,9 @@ from coterie.client.content import (
 )
 from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Identity
+from coterie.client.line import Line
+from coterie.client.place import Tools, no_answer
+from coterie.errors import StorageError, VerificationError
 from coterie.mls.crypto import suite_of
 from coterie.mls.extension import Extension
 from coterie.mls.group import Config, Group
@@ -59,3 +62,24 @@ def create_group(
     keys = EpochKeys.derive(group.export_secret, log_id)
     create = api.CreateLog(api.DeliveryVersion.COTERIE1, log_id, keys.access, retention)
     return group, api.CreateLogRequest(create, keys.sign(create.to_be_signed()))
+
+
+async def open_log(tools: Tools, conversation: str) -> None:
+    """Creates the log of a group that was made and stored; repeating the same request is harmless (D-LOG-2)."""
+    vault = tools.vault
+    entry = vault.conversation(conversation)
+    if entry.status != b"creating":
+        return
+    if entry.create is None:
+        msg = f"nothing is known of how the group {conversation} was made"
+        raise StorageError(msg)
+    appended = await tools.delivery.create_log(entry.create)
+    group = vault.load_group(conversation, tools.config)
+    try:
+        line = Line.opened(group, api.ZERO32, appended.receipt)
+    except VerificationError as error:
+        raise no_answer(error) from error
+    with vault.step() as step:
+        step.save_line(conversation, line)
+        step.note_log(group.group_id, line.binding.log_id)
+        step.set_status(conversation, "active")

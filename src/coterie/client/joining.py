@@ -22,8 +22,9 @@ from coterie.client.epoch_keys import EpochKeys
 from coterie.client.identity import Package
 from coterie.client.intents import Invitation
 from coterie.client.inviting import Inviting
-from coterie.client.line import Line, verify_opening
+from coterie.client.line import Line
 from coterie.client.place import DROPPED, Tools
+from coterie.client.receipts import verify_opening
 from coterie.client.returning import ASK_AGAIN
 from coterie.client.vault import Step
 from coterie.errors import (

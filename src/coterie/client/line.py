@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from coterie.client import receipts
 from coterie.client.ahead import WORTH_IT, Ahead, Run
 from coterie.client.chunks import SharedState, StateChange
 from coterie.client.content import read_binding
@@ -172,7 +172,7 @@ class Line:
         """
         binding = read_binding(group.context.extensions)
         keys = EpochKeys.derive(group.export_secret, binding.log_id)
-        name = verify_opening(binding, keys, parent, opening)
+        name = receipts.verify_opening(binding, keys, parent, opening)
         state = LineState(parent, name, opening, opening, api.ZERO32, ())
         return cls(group, state, shared=shared)
 
@@ -296,7 +296,7 @@ class Line:
         if pending is None or following is None:
             msg = "there is no own Commit that waits"
             raise StateError(msg)
-        verify_opening(self.binding, following, self.state.epoch, opening)
+        receipts.verify_opening(self.binding, following, self.state.epoch, opening)
         if opening.entry_hash != entry.hash():
             msg = "the epoch was opened by another entry than the own Commit"
             raise VerificationError(msg, rule="D-BOX-15")
@@ -312,7 +312,7 @@ class Line:
     def _chain(self, receipt: api.Receipt) -> None:
         """Receipts chain without gap from the one this member has (D-REC-9)."""
         if self._ahead is None or receipt.encode() not in self._ahead.receipts:
-            verify_receipt(self._receipt_key, receipt)
+            receipts.verify_receipt(self._receipt_key, receipt)
         head = self.state.head
         if receipt.epoch != self.state.epoch or receipt.number != head.number + 1:
             msg = f"expected receipt {head.number + 1} of the epoch, got {receipt.number}"
@@ -328,7 +328,7 @@ class Line:
         mine = self.state.head
         if head.epoch != self.state.epoch or head.number != mine.number:
             return
-        verify_receipt(self._receipt_key, head)
+        receipts.verify_receipt(self._receipt_key, head)
         if head.hash() != mine.hash():
             raise Evidence(mine, head, f"two receipts with number {head.number}")
         self.state = self.state.replace(head=head)
@@ -337,7 +337,7 @@ class Line:
 
     def skip_gone(self, gone: api.Receipt) -> None:
         """Goes on after what retention dropped (D-REC-8)."""
-        verify_receipt(self._receipt_key, gone)
+        receipts.verify_receipt(self._receipt_key, gone)
         if gone.epoch != self.state.epoch or gone.number < self.next_number:
             msg = "the service reports as dropped what this member has read"
             raise VerificationError(msg, rule="D-REC-8")
@@ -375,8 +375,8 @@ class Line:
         if opened is None or (opened.epoch, opened.number) != (self.state.epoch, 0):
             msg = "the service does not say that the epoch is open that a correction asked for"
             raise VerificationError(msg, rule="D-COR-3")
-        verify_receipt(self._receipt_key, opener)
-        verify_receipt(self._receipt_key, opened)
+        receipts.verify_receipt(self._receipt_key, opener)
+        receipts.verify_receipt(self._receipt_key, opened)
         if (opener.epoch, opener.hash(), opener.entry_hash) != (
             self.state.parent,
             opened.previous,
@@ -444,7 +444,7 @@ class Line:
         # receipt of an epoch that was just adopted is known without its signature, and without one it is nobody's head.
         known = mine is not None and mine.encode() == head.encode()
         if not known or head.signature == _UNSIGNED:
-            verify_receipt(self._receipt_key, head)
+            receipts.verify_receipt(self._receipt_key, head)
         if head.epoch != self.state.epoch or head.number >= receipt.number:
             msg = "the head inside an entry is not one from before it"
             raise VerificationError(msg, rule="D-REC-11")
@@ -639,24 +639,3 @@ class EpochExporter:
         """A secret of `length` bytes."""
         epoch = self.staged.epoch
         return exported_secret(epoch.suite, epoch.secrets.exporter_secret, label, context, length)
-
-
-def verify_opening(
-    binding: api.DeliveryBinding, keys: EpochKeys, parent: bytes, opening: api.Receipt
-) -> bytes:
-    """The name of the epoch that a receipt opened (D-INB-7); raises `VerificationError` where it is of other keys."""
-    name = keys.name(parent)
-    if opening.epoch != name or opening.number != 0:
-        msg = "the opening receipt is not that of the epoch that the group is in"
-        raise VerificationError(msg, rule="D-INB-7")
-    verify_receipt(Ed25519PublicKey.from_public_bytes(binding.receipt_key), opening)
-    return name
-
-
-def verify_receipt(key: Ed25519PublicKey, receipt: api.Receipt) -> None:
-    """Raises `VerificationError` unless the service signed the receipt (D-REC-1)."""
-    try:
-        key.verify(receipt.signature, receipt.to_be_signed())
-    except InvalidSignature as error:
-        msg = "a receipt is not signed with the service's receipt key"
-        raise VerificationError(msg, rule="D-REC-9") from error

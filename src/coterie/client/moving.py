@@ -14,8 +14,9 @@ from coterie.client.chunks import WIDTH
 from coterie.client.content import lacking_suite
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind, WelcomeParts
 from coterie.client.keeping import Prepared, Succession
-from coterie.client.line import Line, staged_exporter, verify_receipt
+from coterie.client.line import Line, staged_exporter
 from coterie.client.place import no_answer
+from coterie.client.receipts import verify_receipt
 from coterie.client.rereading import Rereading
 from coterie.client.successor import (
     Announcement,

@@ -83,7 +83,7 @@ class Reading(Making):
         """
         line = self.line
         sealed = [
-            (number, intent)
+            (number, intent, intent.sealed.entry)
             for number, intent in self._tools.vault.intents(self.id)
             if intent.kind in COMMITS and intent.sealed is not None
         ]
@@ -106,11 +106,11 @@ class Reading(Making):
         self._take_own(line, *sealed[0], result.head)
         return True
 
-    def _take_own(self, line: Line, number: int, intent: Intent, opening: api.Receipt) -> None:
-        if intent.sealed is None:
-            return
+    def _take_own(
+        self, line: Line, number: int, intent: Intent, entry: api.Entry, opening: api.Receipt
+    ) -> None:
         context, before = line.group.context, line.group.epoch
-        outcome = line.take_own(intent.sealed.entry, opening)
+        outcome = line.take_own(entry, opening)
         with self._tools.vault.step() as step:
             step.update_intent(number, intent.replace(opened=opening))
             told = self._follow(step, line, before, context, outcome)

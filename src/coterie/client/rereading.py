@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from coterie.client.line import verify_receipt
 from coterie.client.outcomes import Evidence
+from coterie.client.receipts import verify_receipt
 from coterie.client.returning import Returning
 from coterie.client.trail import Passed
 from coterie.errors import ServiceError, VerificationError

@@ -11,8 +11,7 @@ from unittest import mock
 
 import pytest
 
-from coterie.client import Client
-from coterie.client import line as line_module
+from coterie.client import Client, receipts
 from coterie.client.ahead import Ahead, signed
 from coterie.client.content import Content
 from coterie.client.cores import on_all_cores
@@ -131,7 +130,7 @@ def test_what_was_verified_ahead_is_not_verified_again(tmp_path: Path) -> None:
         with (
             line.looking_ahead(page, through_threads),
             mock.patch.object(Suite, "verify_with_label", side_effect=AssertionError),
-            mock.patch.object(line_module, "verify_receipt", side_effect=AssertionError),
+            mock.patch.object(receipts, "verify_receipt", side_effect=AssertionError),
         ):
             assert len(judged(line, page, w.now)) == COUNT + 1
 

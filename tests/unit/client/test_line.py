@@ -14,8 +14,9 @@ import pytest
 
 from coterie.client import Client
 from coterie.client.content import Content
-from coterie.client.line import Line, _bundle_of, verify_opening
+from coterie.client.line import Line, _bundle_of
 from coterie.client.outcomes import Announced, Data, Evidence, Stuck, Void
+from coterie.client.receipts import verify_opening
 from coterie.errors import DecodeError, StateError, VerificationError
 from coterie.mls.framing import MLSMessage, PublicMessage
 from coterie.mls.group import Group

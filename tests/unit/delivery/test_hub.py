@@ -93,22 +93,47 @@ def test_entries_appended_while_a_subscription_starts_come_once_and_in_order() -
     run(test)
 
 
+class Held:
+    """A source whose reads wait until they are let go, the oldest first."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[Read, asyncio.Future[ReadResult]]] = []
+
+    async def read(self, request: Read) -> ReadResult:
+        future: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
+        self.reads.append((request, future))
+        return await future
+
+
+def listening(source: object) -> tuple[Channel, list[ServerFrame]]:
+    """A channel that reads from a source, and what it sends."""
+    sent: list[ServerFrame] = []
+
+    async def send(data: bytes) -> None:
+        sent.append(ServerFrame.decode(data))
+
+    return Channel(Hub(), source, send, _nothing, 1000, 1.0, 1), sent  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[DeliveryService, DeliveryClient, ModelEpoch]]:
+    """A service with a log, and a client of it."""
+    async with service_with() as service:
+        client = DeliveryClient(MemoryCarrier(service))
+        epoch, create = new_log()
+        await client.create_log(create)
+        yield service, client, epoch
+
+
 def test_nobody_complains_of_a_refusal_that_a_subscriber_did_not_wait_for() -> None:
-    class Slow:
-        def __init__(self) -> None:
-            self.answer: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
-
-        async def read(self, _request: Read) -> ReadResult:
-            return await self.answer
-
     async def main() -> None:
         said: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, what: said.append(what))
-        source = Slow()
-        channel = Channel(Hub(), source, _nothing, _nothing, 1, 1.0, 1)  # type: ignore[arg-type]
+        source = Held()
+        channel, _ = listening(source)
         channel.receive(frame(1, new_log()[0]))
         channel.shut()
-        source.answer.set_exception(Refused(ErrorCode.BAD_TOKEN, "no", rule="D-ACC-5"))
+        source.reads[0][1].set_exception(Refused(ErrorCode.BAD_TOKEN, "no", rule="D-ACC-5"))
         del source, channel
         for _ in range(3):
             await asyncio.sleep(0)
@@ -126,12 +151,7 @@ def test_a_source_may_only_let_others_go_first() -> None:
             raise Refused(ErrorCode.BAD_TOKEN, "no", rule="D-ACC-5")
 
     async def main() -> None:
-        sent: list[ServerFrame] = []
-
-        async def send(data: bytes) -> None:
-            sent.append(ServerFrame.decode(data))
-
-        channel = Channel(Hub(), Polite(), send, _nothing, 1, 1.0, 1)  # type: ignore[arg-type]
+        channel, sent = listening(Polite())
         channel.receive(frame(1, new_log()[0]))
         assert not sent
         for _ in range(3):
@@ -141,31 +161,14 @@ def test_a_source_may_only_let_others_go_first() -> None:
     asyncio.run(main())
 
 
-class Held:
-    """A source whose reads wait until they are let go, the oldest first."""
-
-    def __init__(self) -> None:
-        self.reads: list[tuple[Read, asyncio.Future[ReadResult]]] = []
-
-    async def read(self, request: Read) -> ReadResult:
-        future: asyncio.Future[ReadResult] = asyncio.get_running_loop().create_future()
-        self.reads.append((request, future))
-        return await future
-
-
 def _unsubscribe(number: int) -> ClientFrame:
     return ClientFrame(ClientFrameType.UNSUBSCRIBE, unsubscribe=Unsubscribe(number))
 
 
 def test_a_refusal_of_an_ended_subscription_does_not_end_the_next_one_of_its_number() -> None:
     async def main() -> None:
-        hub, source = Hub(), Held()
-        sent: list[ServerFrame] = []
-
-        async def send(data: bytes) -> None:
-            sent.append(ServerFrame.decode(data))
-
-        channel = Channel(hub, source, send, _nothing, 1000, 1.0, 1)  # type: ignore[arg-type]
+        source = Held()
+        channel, sent = listening(source)
         channel.receive(frame(1, new_log("one")[0]))
         channel.receive(_unsubscribe(1))
         channel.receive(frame(1, new_log("two")[0]))
@@ -173,7 +176,7 @@ def test_a_refusal_of_an_ended_subscription_does_not_end_the_next_one_of_its_num
         await asyncio.sleep(0.01)
         assert not sent
         channel.shut()
-        assert hub.subscriptions == 0
+        assert channel.hub.subscriptions == 0
 
     asyncio.run(main())
 
@@ -181,12 +184,7 @@ def test_a_refusal_of_an_ended_subscription_does_not_end_the_next_one_of_its_num
 def test_a_subscription_that_was_ended_reads_and_sends_no_more() -> None:
     async def main() -> None:
         source = Held()
-        sent: list[bytes] = []
-
-        async def send(data: bytes) -> None:
-            sent.append(data)
-
-        channel = Channel(Hub(), source, send, _nothing, 1000, 1.0, 1)  # type: ignore[arg-type]
+        channel, sent = listening(source)
         channel.receive(frame(1, new_log()[0]))
         channel.receive(_unsubscribe(1))
         epoch = new_log()[0]
@@ -202,10 +200,7 @@ def test_a_subscription_that_was_ended_reads_and_sends_no_more() -> None:
 
 def test_a_live_subscription_is_ended_when_its_epoch_is_dropped() -> None:
     async def main() -> None:
-        async with service_with() as service:
-            client = DeliveryClient(MemoryCarrier(service))
-            epoch, create = new_log()
-            await client.create_log(create)
+        async with serving() as (service, client, epoch):
             child = epoch.child()
             await client.append(epoch.bundle(child))
             connection = await client.connect()
@@ -232,10 +227,7 @@ def test_a_live_subscription_is_ended_when_its_epoch_is_dropped() -> None:
 
 def test_an_append_whose_sender_is_cancelled_reaches_subscribers() -> None:
     async def main() -> None:
-        async with service_with() as service:
-            client = DeliveryClient(MemoryCarrier(service))
-            epoch, create = new_log()
-            await client.create_log(create)
+        async with serving() as (_service, client, epoch):
             connection = await client.connect()
             await connection.send(frame(1, epoch))
             await asyncio.wait_for(connection.receive(), 5)
@@ -253,10 +245,7 @@ def test_an_append_whose_sender_is_cancelled_reaches_subscribers() -> None:
 
 def test_a_subscriber_who_only_wants_to_be_woken_has_nothing_read_for_it() -> None:
     async def main() -> None:
-        async with service_with() as service:
-            client = DeliveryClient(MemoryCarrier(service))
-            epoch, create = new_log()
-            await client.create_log(create)
+        async with serving() as (service, client, epoch):
             for _ in range(3):
                 await client.append(epoch.message(bytes(100)))
             asked: list[Read] = []
@@ -302,10 +291,7 @@ def test_what_was_missed_comes_in_frames_that_a_slow_link_can_take_in_time() -> 
 
 def test_who_reads_boxes_shares_the_line_of_their_epochs() -> None:
     async def main() -> None:
-        async with service_with() as service:
-            client = DeliveryClient(MemoryCarrier(service))
-            epoch, create = new_log()
-            await client.create_log(create)
+        async with serving() as (service, client, epoch):
             child = epoch.child()
             await client.append(epoch.bundle(child))
             connections = [await client.connect() for _ in range(3)]
@@ -370,10 +356,7 @@ def test_subscriptions_of_one_connection_are_limited() -> None:
 
 def test_a_subscription_to_a_dropped_epoch_is_ended() -> None:
     async def main() -> None:
-        async with service_with() as service:
-            client = DeliveryClient(MemoryCarrier(service))
-            epoch, create = new_log()
-            await client.create_log(create)
+        async with serving() as (service, client, epoch):
             await client.append(epoch.bundle(epoch.child()))
             clock = service.logs._clock
             assert isinstance(clock, Clock)
@@ -401,10 +384,7 @@ def test_logs_made_by_one_requester_are_limited() -> None:
 
 def test_metrics_name_no_log_epoch_or_user() -> None:
     async def main() -> None:
-        async with service_with() as service:
-            client = DeliveryClient(MemoryCarrier(service))
-            epoch, create = new_log()
-            await client.create_log(create)
+        async with serving() as (service, _client, epoch):
             service.metrics.request("logs/append", "ok", 0.01)
             text = service.metrics.text(service.gauges())
             assert 'path="logs/append",outcome="ok"} 1' in text
@@ -463,10 +443,7 @@ def test_forwarded_addresses_are_believed_from_trusted_proxies_only() -> None:
 
 def test_a_connection_that_breaks_hurts_no_other() -> None:
     async def main() -> None:
-        async with service_with() as service:
-            client = DeliveryClient(MemoryCarrier(service))
-            epoch, create = new_log()
-            await client.create_log(create)
+        async with serving() as (service, client, epoch):
             broken = False
 
             async def send(_: bytes) -> None:
@@ -494,10 +471,7 @@ def test_a_connection_that_breaks_hurts_no_other() -> None:
 
 def test_a_blocked_connection_gets_the_rest_in_order_when_it_takes_more() -> None:
     async def main() -> None:
-        async with service_with() as service:
-            client = DeliveryClient(MemoryCarrier(service))
-            epoch, create = new_log()
-            await client.create_log(create)
+        async with serving() as (service, client, epoch):
             taking, complete = asyncio.Event(), asyncio.Event()
             got: list[ServerFrame] = []
 

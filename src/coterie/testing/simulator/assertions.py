@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from coterie.client.line import verify_receipt
+from coterie.client.receipts import verify_receipt
 from coterie.delivery.store import Connection
 from coterie.errors import CoterieError, VerificationError
 from coterie.testing.simulator.observer import Adopted, name_of

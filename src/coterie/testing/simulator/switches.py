@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from coterie.client import line as line_module
-from coterie.client import returning
+from coterie.client import receipts, returning
 from coterie.client.calling import Calling
 from coterie.client.conversation import Conversation
 from coterie.client.line import Line
@@ -84,7 +84,7 @@ def _only(scenario: Scenario, *names: str, actions: tuple[str, ...], length: int
 
 def _no_previous(self: Line, receipt: api.Receipt) -> None:
     """`Line._chain` without the comparison of `previous`."""
-    line_module.verify_receipt(self._receipt_key, receipt)
+    receipts.verify_receipt(self._receipt_key, receipt)
     if receipt.epoch != self.state.epoch or receipt.number != self.next_number:
         msg = "another number than the next one"
         raise VerificationError(msg, rule="D-REC-9")
@@ -92,7 +92,7 @@ def _no_previous(self: Line, receipt: api.Receipt) -> None:
 
 def _no_number(self: Line, receipt: api.Receipt) -> None:
     """`Line._chain` without the comparison of numbers."""
-    line_module.verify_receipt(self._receipt_key, receipt)
+    receipts.verify_receipt(self._receipt_key, receipt)
     if receipt.previous != self.state.head.hash():
         raise Evidence(self.state.head, receipt, "a receipt names another one before it")
 
@@ -359,7 +359,7 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "D-REC-9: receipts are signed",
-        _patch(line_module, "verify_receipt", _anything),
+        _patch(receipts, "verify_receipt", _anything),
         _only(scenarios.WITH_LIAR, "signs_nothing", actions=_LIES),
         frozenset({"nobody_forks_without_evidence"}),
     ),
