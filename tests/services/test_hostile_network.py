@@ -657,9 +657,15 @@ def test_junk_and_commits_for_nobody_hold_nobody_up(services: Services, tmp_path
         wrong = api.CommitContent(api.Manifest(tbs, signed), bytes(broken))
         resealed = opened.replace(content=wrong.encode(), padding=b"")
         await mallory.tools.delivery.append(line.keys.append(bundle.entry.header, resealed))
-        told = await s.settle(3)
+        # It is always the offender's turn first to end the epoch, and each further candidate of that leaf is void.
+        with mock.patch("coterie.client.conversation.END_WAIT", 0):
+            await mallory.groups()[0].send("waits for another's Commit")
+            await mallory.sync()
+            assert (await _line_of(mallory)).spent
+            told = await s.settle(3)
         for name in ("alice", "bob"):
             assert any("is invalid" in what for what in told[name])
-        await s.agree(alice, bob)
+        await s.agree(mallory, alice, bob)
+        assert "waits for another's Commit" in texts(alice)
 
     play(services, tmp_path, story)

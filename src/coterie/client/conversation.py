@@ -38,6 +38,8 @@ MAX_ATTEMPTS = 20
 """How often a lost race is run again before the user is told."""
 _ENDED = frozenset({api.ErrorCode.EPOCH_ENDED, api.ErrorCode.LOST_RACE, api.ErrorCode.EPOCH_CLOSED})
 _LONGEST_END_WAIT = 60
+_OUTSIDE = frozenset({IntentKind.WELCOME, IntentKind.CORRECT})
+"""What needs no entry in the present epoch."""
 
 
 class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
@@ -68,8 +70,10 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
 
     def has_turn(self) -> bool:
         """Whether it is this device's turn to do something that no push and no user asks for."""
-        return self.is_active and (
-            self._must_commit_pending() or self._must_end() or self._must_tell()
+        return (
+            self.is_active
+            and not self.line.spent
+            and (self._must_commit_pending() or self._must_end() or self._must_tell())
         )
 
     async def catch_up(self) -> None:
@@ -96,9 +100,9 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
         """Intents in order; the epoch may change under each of them, then it is done again."""
         attempts: Counter[int | None] = Counter()
         while self.is_active:
-            waiting = self._tools.vault.intents(self.id)
+            waiting = self._feasible()
             if not waiting:
-                if not self._must_commit_pending() and not self._must_end():
+                if self.line.spent or not (self._must_commit_pending() or self._must_end()):
                     return
                 attempts[None] += 1
                 self.want(Intent(IntentKind.COMMIT_PENDING, b""))
@@ -117,6 +121,13 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
                 intent = Intent(IntentKind.COMMIT_PENDING, b"")
                 intent_id = self.want(intent)
             await self._do(intent_id, intent)
+
+    def _feasible(self) -> list[tuple[int, Intent]]:
+        """What is wanted and can be done; the rest waits for another member's Commit (`Line.spent`)."""
+        waiting = self._tools.vault.intents(self.id)
+        if self.line.spent:
+            return [entry for entry in waiting if entry[1].kind in _OUTSIDE]
+        return waiting
 
     def _commit_first(self) -> tuple[int, Intent]:
         for intent_id, intent in self._tools.vault.intents(self.id):

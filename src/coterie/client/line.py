@@ -354,6 +354,11 @@ class Line:
         return self.state.last_candidate != api.ZERO32
 
     @property
+    def spent(self) -> bool:
+        """Whether this member's one candidate of the epoch was refused: only another member can end it (D-VAL-4)."""
+        return int(self.group.own_leaf) in self.state.used_leaves
+
+    @property
     def unconfirmed(self) -> bool:
         """Whether the service has not yet shown this member its signature under the newest receipt.
 
