@@ -255,10 +255,9 @@ class Prices:
     A busy or throttled machine slows primitives and operations alike; a price from another minute would tell lies.
     """
 
-    _LEAST = 0.0002
-    """Seconds that one sample takes at least."""
-
-    def __init__(self) -> None:
+    def __init__(self, least: float = 0.0002) -> None:
+        """`least`: seconds that one sample takes at least."""
+        self._least = least
         self._functions: dict[Call, tuple[Callable[[], object], int]] = {}
         self._samples: dict[Call, list[float]] = {}
 
@@ -272,7 +271,7 @@ class Prices:
         call = Call(call.primitive, -(-call.size // 16) * 16)
         if call not in self._functions:
             function, count = _primitive(call), 1
-            while _seconds(function, count) < self._LEAST:
+            while _seconds(function, count) < self._least:
                 count *= 2
             self._functions[call] = function, count
             self._samples[call] = [_seconds(function, count) / count]

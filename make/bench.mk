@@ -5,7 +5,7 @@ SIDE_BY_SIDE_ARGS ?=
 
 BENCH_LARGE := build/bench-openssl.json build/bench-libsodium.json
 
-.PHONY: bench bench-core bench-large bench-full bench-peers bench-side bench-side-full bench-side-report bench-blanks
+.PHONY: bench bench-core bench-large bench-full bench-peers bench-side bench-side-again bench-side-full bench-side-report bench-blanks
 bench: $(STAMP) bench-core bench-side ## time the core against its floor and its peers (about a quarter of an hour), write docs/performance.md
 	@$(MAKE) --no-print-directory bench-side-report
 
@@ -34,9 +34,8 @@ bench-side: $(STAMP) ## our operations and the peers' side by side, small groups
 		--json $(SIDE_BY_SIDE) $(SIDE_BY_SIDE_ARGS)
 	@$(MAKE) --no-print-directory bench-side-report
 
-bench-side-ours: $(STAMP) ## only ours anew, in all groups that were measured: what a change of ours needs
-	@$(PYTHON_BIN) -m bench.sidebyside --peers coterie --known --again --json $(SIDE_BY_SIDE) \
-		$(SIDE_BY_SIDE_ARGS)
+bench-side-again: $(STAMP) ## all groups that were measured, anew: what a change of ours needs
+	@$(PYTHON_BIN) -m bench.sidebyside --known --again --json $(SIDE_BY_SIDE) $(SIDE_BY_SIDE_ARGS)
 	@$(MAKE) --no-print-directory bench-side-report
 
 bench-side-full: $(STAMP) ## all sizes, shapes and providers, cell by cell; goes on where it was (hours)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 from pathlib import Path
 
 from bench.core import machine
 from bench.sidebyside.book import Book
-from bench.sidebyside.run import COLUMNS, PROVIDERS, Plan, Runner, startable
+from bench.sidebyside.run import COLUMNS, FASTEST, FLOORED, PROVIDERS, Plan, Runner, startable
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -33,6 +35,12 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
+def _stay_on_one_core() -> None:
+    """For this process and its drivers: two cores need not be equally fast, and only one works at a time."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, default=Path("build/side-by-side.json"))
@@ -54,10 +62,19 @@ def main() -> None:
         "--known", action="store_true", help="the groups that the file has, whatever the lists say"
     )
     parser.add_argument("--again", action="store_true", help="measure also what is there")
+    parser.add_argument(
+        "--spread",
+        action="store_true",
+        help="let processes use all cores, for a page of times by the clock, on an idle machine",
+    )
     given = parser.parse_args()
+    if not given.spread:
+        _stay_on_one_core()
+    fast = importlib.util.find_spec("nacl") is not None
     book = Book(given.json, machine())
     plan = Plan(
         given.peers,
+        FASTEST if fast else FLOORED,
         given.suites,
         given.shapes,
         given.sizes,

@@ -1,7 +1,8 @@
 """What was measured: one cell for each peer, provider, suite, shape, size and operation, kept in one JSON file.
 
-A file belongs to one machine, and a peer's cells to the version of its driver, its library and, for ourselves, of our
-sources: what still holds is not measured again, so that an interrupted run goes on where it was.
+A file belongs to one machine and to one version of our sources, a peer's cells to the version of its driver and its
+library: what still holds is not measured again, so that an interrupted run goes on where it was. Each cell of a peer
+has our own times of the same rounds beside its own, and only these are compared.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ Status = Literal["measured", "over", "failed", "lacking", "unreached"]
 """`over`: one operation takes longer than is waited for; `lacking`: the library has no such thing; `unreached`: what
 came before it was over or failed."""
 Clock = Literal["cpu", "wall"]
-FORMAT = 1
+OURS = "coterie"
+FORMAT = 2
 """Of the file; one of another format is measured anew."""
 
 
@@ -50,6 +52,8 @@ class Cell:
     status: Status = "measured"
     wall: list[int] = field(default_factory=list)
     cpu: list[int] = field(default_factory=list)
+    beside: dict[str, list[int]] = field(default_factory=dict)
+    """Our own times, by clock, in the same rounds."""
     bytes: int = 0
     words: str = ""
     """Why there are no times."""
@@ -60,8 +64,29 @@ class Cell:
 
     def seconds(self, clock: Clock = "cpu") -> float | None:
         """The median, or None where nothing was measured."""
-        times = self.cpu if clock == "cpu" else self.wall
+        times = self._times(clock)
         return statistics.median(times) / 1e9 if times else None
+
+    def _times(self, clock: Clock) -> list[int]:
+        return self.cpu if clock == "cpu" else self.wall
+
+    def put_beside(self, ours: Cell) -> None:
+        """Takes our own times of the same rounds in."""
+        self.beside = {"cpu": ours.cpu, "wall": ours.wall}
+
+    def ours(self, clock: Clock = "cpu") -> float | None:
+        """Our own median in these rounds."""
+        pairs = self._pairs(clock)
+        return statistics.median(ours for _, ours in pairs) / 1e9 if pairs else None
+
+    def ratio(self, clock: Clock = "cpu") -> float | None:
+        """The median, over the rounds, of its time divided by ours."""
+        pairs = self._pairs(clock)
+        return statistics.median(its / ours for its, ours in pairs) if pairs else None
+
+    def _pairs(self, clock: Clock) -> list[tuple[int, int]]:
+        pairs = zip(self._times(clock), self.beside.get(clock, ()), strict=False)
+        return [(its, ours) for its, ours in pairs if ours]
 
 
 class Book:
@@ -72,8 +97,8 @@ class Book:
         self.machine = machine
         self.versions: dict[str, str] = {}
         self.cells: dict[Key, Cell] = {}
-        self.prices: dict[str, dict[str, float]] = {}
-        """Nanoseconds of one call of each primitive, by peer, provider and suite."""
+        self.prices: dict[str, dict[str, tuple[float, float]]] = {}
+        """Nanoseconds of one call of each primitive, and of ours in turn with it, by peer, provider and suite."""
         self.careless: dict[str, bool] = {}
         """Who joins a group in which a leaf's signature is wrong, by the same names."""
         if path.exists():
@@ -89,13 +114,17 @@ class Book:
         if not kept:
             return
         self.versions = report["versions"]
-        self.prices, self.careless = report["prices"], report["careless"]
+        self.prices = {
+            place: {name: (its, ours) for name, (its, ours) in prices.items()}
+            for place, prices in report["prices"].items()
+        }
+        self.careless = report["careless"]
         for entry in report["cells"]:
             key = Key(**entry.pop("key"))
             self.cells[key] = Cell(**entry)
 
     def opened(self, peer: str, version: str) -> None:
-        """Notes a peer's version; cells of another version are given up."""
+        """Notes a peer's version; cells of another version are given up, all of them where it is ours."""
         if self.versions.get(peer, version) != version:
             self._forget(peer)
         self.versions[peer] = version
@@ -107,10 +136,12 @@ class Book:
             del self.versions[peer]
 
     def _forget(self, peer: str) -> None:
-        for key in [key for key in self.cells if key.peer == peer]:
+        """Gives up what is a peer's, or everything where it is ourselves: all is measured against us."""
+        everything = peer == OURS
+        for key in [key for key in self.cells if everything or key.peer == peer]:
             del self.cells[key]
         for kept in (self.prices, self.careless):
-            for place in [place for place in kept if place.startswith(f"{peer}/")]:
+            for place in [place for place in kept if everything or place.startswith(f"{peer}/")]:
                 del kept[place]
 
     def put(self, key: Key, cell: Cell) -> None:

@@ -1,7 +1,8 @@
 """What is done in a group of a peer's clients, in phases; each phase fills several cells.
 
 In a phase three clients of the peer take part: the first member, the second (the nearest possible) and the last (the
-farthest). An operation is repeated until its share of time is used up, once at least.
+farthest). A phase is a generator that stops after each round, so that two libraries can take turns (`together`); rounds
+go on until their share of time is used up, once at least.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import time
 from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 
 from bench import floor
 from bench.floor import Geometry, Prices
@@ -24,8 +27,12 @@ FIRST, NEAR, FAR = "first", "near", "far"
 SIZES = {"64 B": 64, "1 KiB": 1 << 10, "64 KiB": 1 << 16}
 MOST = 200
 """No operation is repeated more often."""
-MOST_SAMPLES = 12
+MOST_SAMPLES = 24
 """So often the prices of an operation's primitives are sampled beside it."""
+TURN = 0.1
+"""About how many seconds a turn of both takes, where a round does not take longer."""
+MOST_AT_ONCE = 10
+OVER = object()
 TAG = 16
 SETUP = 5.0
 """Making a group ready may take so many times the limit of an operation."""
@@ -152,23 +159,30 @@ def _geometry(answer: Answer) -> Geometry:
     return Geometry(depth, path, ciphertexts, message, leaf, context)
 
 
-def commits(session: Session) -> None:
-    """Empty Commits of the first member, processed by the others; the last one saves, and loads."""
+def commits(session: Session) -> Iterator[None]:
+    """Empty Commits of the first member, processed by the others; the last one saves."""
     enter(session)
     near = session.members >= groups.LEAST
-    _try_to_save(session)
+    saves = _try("save", session)
     for _ in session.rounds():
         made = session.timed("create commit", "commit", member=FIRST, **EMPTY)
         if near:
             session.timed("process commit, near", "process", member=NEAR, commit=made["commit"])
         session.timed("process commit, far", "process", member=FAR, commit=made["commit"])
-        if session.cells["save"].status == "measured":
+        if saves:
             session.timed("save", "save", member=FAR)
         if "at" in made:
             _price_commit(session, _geometry(made), near=near)
-    if session.cells["load"].status == "measured":
+        yield
+
+
+def loading(session: Session) -> Iterator[None]:
+    """The last member, as it was saved, is loaded."""
+    enter(session)
+    if _try("load", session):
         for _ in session.rounds():
             session.timed("load", "load", member=FAR)
+            yield
 
 
 def _price_commit(session: Session, at: Geometry, *, near: bool) -> None:
@@ -180,16 +194,20 @@ def _price_commit(session: Session, at: Geometry, *, near: bool) -> None:
             session.price(f"process commit, {place}", processed, verify=2, open=1)
 
 
-def _try_to_save(session: Session) -> None:
-    """The first save writes everything; what is of interest is those after it."""
-    for operation in ("save", "load"):
-        try:
-            session.untimed(operation, member=FAR)
-        except RefusedError as refused:
-            session.cells[operation] = Cell("lacking", words=str(refused))
+def _try(operation: str, session: Session) -> bool:
+    """Whether the library has such a thing. The first save writes everything; what is of interest is those after it."""
+    with suppress(RefusedError):
+        # Where there is no saving apart, there may be loading.
+        session.untimed("save", member=FAR)
+    try:
+        session.untimed(operation, member=FAR)
+    except RefusedError as refused:
+        session.cells[operation] = Cell("lacking", words=str(refused))
+        return False
+    return True
 
 
-def membership(session: Session) -> None:
+def membership(session: Session) -> Iterator[None]:
     """The first member adds one and removes it; the newcomer joins, with the tree beside and inside in turn."""
     enter(session)
     for number in session.rounds(2):
@@ -215,6 +233,7 @@ def membership(session: Session) -> None:
             at = _geometry(removed)
             without = partial(floor.create_commit, at)
             session.price("remove one", without, sign=2, seal=at.ciphertexts)
+        yield
 
 
 def _price_membership(session: Session, at: Geometry, where: str) -> None:
@@ -226,24 +245,25 @@ def _price_membership(session: Session, at: Geometry, where: str) -> None:
     session.price(f"join, tree {where}", joined, verify=members + 1, open=1)
 
 
-def messages(session: Session) -> None:
+def messages(session: Session, words: str) -> Iterator[None]:
     """Application data from the first member to the last, past the first messages of the epoch."""
     enter(session)
-    for words, size in SIZES.items():
-        warming = session.untimed("encrypt", member=FIRST, size=size, count=3)
-        session.untimed("decrypt", member=FAR, messages=warming["messages"])
-        body = MLSMessage.read(b64decode(warming["messages"][0])).body
-        assert isinstance(body, PrivateMessage)
-        inner = len(body.ciphertext) - TAG
-        encrypt, decrypt, context = f"encrypt {words}", f"decrypt {words}", 100
-        for _ in session.rounds():
-            sent = session.timed(encrypt, "encrypt", member=FIRST, size=size, count=5)
-            session.timed(decrypt, "decrypt", member=FAR, messages=sent["messages"])
-            session.price(encrypt, partial(floor.encrypt, inner, context), sign=1)
-            session.price(decrypt, partial(floor.decrypt, inner, context), verify=1)
+    size = SIZES[words]
+    warming = session.untimed("encrypt", member=FIRST, size=size, count=3)
+    session.untimed("decrypt", member=FAR, messages=warming["messages"])
+    body = MLSMessage.read(b64decode(warming["messages"][0])).body
+    assert isinstance(body, PrivateMessage)
+    inner = len(body.ciphertext) - TAG
+    encrypt, decrypt, context = f"encrypt {words}", f"decrypt {words}", 100
+    for _ in session.rounds():
+        sent = session.timed(encrypt, "encrypt", member=FIRST, size=size, count=20)
+        session.timed(decrypt, "decrypt", member=FAR, messages=sent["messages"])
+        session.price(encrypt, partial(floor.encrypt, inner, context), sign=1)
+        session.price(decrypt, partial(floor.decrypt, inner, context), verify=1)
+        yield
 
 
-def bulk(session: Session) -> None:
+def bulk(session: Session) -> Iterator[None]:
     """A new group, and all others added in one Commit; their key packages are read and verified in the same time."""
     packages = groups.key_packages(session.members - 1, session.suite)
     for number in session.rounds():
@@ -257,30 +277,63 @@ def bulk(session: Session) -> None:
             calls = partial(floor.add_many, _geometry(made), others)
             session.price("add all", calls, sign=3, verify=2 * others, seal=others)
         session.untimed("drop", member=name)
+        yield
 
 
 @dataclass(frozen=True)
 class Phase:
     """A phase, the cells that it fills, and the shapes in which it is of interest."""
 
-    run: Callable[[Session], None]
+    name: str
+    run: Callable[[Session], Iterator[None]]
     operations: tuple[str, ...]
     shapes: tuple[str, ...]
 
+    def together(
+        self, ours: Session, theirs: Session, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Both in turn, until the first has used its time.
 
+        So what the machine does to one it does to the other, and a round of theirs has one of ours near it. A turn has
+        several rounds where they are short, for the first one finds what the other has left in the caches.
+        """
+        runs = self.run(ours), self.run(theirs)
+        rounds = 1
+        for turn in count():
+            start = clock()
+            if not all(_play(run, rounds) for run in runs):
+                return
+            if turn == 1:
+                # The first one made the groups ready.
+                rounds = max(1, min(MOST_AT_ONCE, int(TURN / (clock() - start))))
+
+
+def _play(run: Iterator[None], rounds: int) -> bool:
+    """Whether there were so many."""
+    return all(next(run, OVER) is None for _ in range(rounds))
+
+
+ALL_SHAPES = ("warm", "half", "blank")
 PHASES = (
     # In this order: in the membership phase only the first member goes on.
     Phase(
+        "commits",
         commits,
-        ("create commit", "process commit, near", "process commit, far", "save", "load"),
-        ("warm", "half", "blank"),
+        ("create commit", "process commit, near", "process commit, far", "save"),
+        ALL_SHAPES,
+    ),
+    Phase("loading", loading, ("load",), ALL_SHAPES),
+    *(
+        Phase(
+            f"messages of {words}",
+            partial(messages, words=words),
+            (f"encrypt {words}", f"decrypt {words}"),
+            ("warm",),
+        )
+        for words in SIZES
     ),
     Phase(
-        messages,
-        tuple(f"{verb} {words}" for words in SIZES for verb in ("encrypt", "decrypt")),
-        ("warm",),
-    ),
-    Phase(
+        "membership",
         membership,
         (
             "add one, tree beside",
@@ -289,7 +342,7 @@ PHASES = (
             "join, tree beside",
             "join, tree inside",
         ),
-        ("warm", "half", "blank"),
+        ALL_SHAPES,
     ),
-    Phase(bulk, ("add all",), ("warm",)),
+    Phase("bulk", bulk, ("add all",), ("warm",)),
 )

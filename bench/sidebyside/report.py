@@ -16,9 +16,9 @@ from pathlib import Path
 from bench.growth import DOCS, table
 from bench.parts import write_part
 from bench.plotting import pyplot
-from bench.sidebyside.book import Book, Cell, Clock, Key
+from bench.sidebyside.book import OURS, Book, Cell, Clock, Key
 from bench.sidebyside.phases import PHASES
-from bench.sidebyside.run import FLOORED, OURS, PROVIDERS
+from bench.sidebyside.run import FASTEST, FLOORED, PROVIDERS
 
 NAMES = {
     "coterie": "Coterie",
@@ -27,7 +27,6 @@ NAMES = {
     "ts-mls": "ts-mls",
     "bouncy-castle": "Bouncy Castle",
 }
-FASTEST = (OURS, "libsodium")
 MARKS = {"over": "> limit", "failed": "failed", "lacking": "none", "unreached": "–"}
 PLOTTED = ("create commit", "process commit, far", "join, tree beside", "add all")
 PLOT = "side-by-side.svg"
@@ -69,18 +68,10 @@ class Report:
         shapes = ("warm", "half", "blank")
         return sorted(found, key=lambda group: (group[0], shapes.index(group[1]), group[2]))
 
-    def _ours(self, key: Key) -> Key:
-        peer, provider = self.reference
-        return replace(key, peer=peer, provider=provider)
-
-    def _seconds(self, key: Key) -> float | None:
-        cell = self._book.cells.get(key)
-        return cell.seconds(self._clock) if cell else None
-
     def ratio(self, key: Key) -> float | None:
-        """A peer's time in ours."""
-        ours, theirs = self._seconds(self._ours(key)), self._seconds(key)
-        return theirs / ours if ours and theirs else None
+        """A peer's time in ours, of the same rounds."""
+        cell = self._book.cells.get(key)
+        return cell.ratio(self._clock) if cell else None
 
     def _shown(self, key: Key) -> str:
         cell = self._book.cells.get(key)
@@ -114,12 +105,6 @@ class Report:
                 rows.append([operation, self._floor(keys[0]), *shown])
         return table(head, rows)
 
-    def _primitives(self, cell: Cell, place: Key) -> float | None:
-        prices = self._book.prices.get(place.priced)
-        if prices is None or not cell.calls:
-            return None
-        return sum(prices[name] * count for name, count in cell.calls.items()) / 1e9
-
     def leads(self, least: int) -> Iterator[Lead]:
         """Where a peer is faster, in groups of at least so many members."""
         for key in sorted(self._book.cells):
@@ -128,13 +113,16 @@ class Report:
                 yield self._lead(key, ratio)
 
     def _lead(self, key: Key, ratio: float) -> Lead:
-        counted = self._counted(key)
-        ours = self._seconds(self._ours(key))
-        mine, its = self._primitives(counted, self._ours(key)), self._primitives(counted, key)
-        theirs = self._seconds(key)
-        if not (ours and theirs and mine and its):
+        cell, prices = self._book.cells[key], self._book.prices.get(key.priced)
+        calls = self._counted(key).calls
+        ours, theirs = cell.ours(self._clock), cell.seconds(self._clock)
+        if not (ours and theirs and calls and prices):
             return Lead(key, ratio, None, None)
-        swapped = (theirs - its + mine) / ours if theirs > its else None
+        its, mine = (
+            sum(prices[name][whose] * count for name, count in calls.items()) / 1e9
+            for whose in (0, 1)
+        )
+        swapped = ratio * (theirs - its + mine) / theirs if theirs > its else None
         return Lead(key, ratio, mine / ours, swapped)
 
     def _counted(self, key: Key) -> Cell:
@@ -163,17 +151,15 @@ class Report:
 
     def prices(self, suite: int) -> list[str]:
         """Each provider's primitives in ours."""
-        ours = self._book.prices.get(Key(*self.reference, suite, "", 0, "").priced)
-        if ours is None:
-            return []
-        rows = []
+        rows, names = [], list[str]()
         for column in self.columns:
-            theirs = self._book.prices.get(Key(*column, suite, "", 0, "").priced)
-            if theirs:
+            prices = self._book.prices.get(Key(*column, suite, "", 0, "").priced)
+            if prices:
+                names = list(prices)
                 rows.append(
-                    [_title(column), *(f"{theirs[name] / ours[name]:.2f}" for name in ours)]
+                    [_title(column), *(f"{its / ours:.2f}" for its, ours in prices.values())]
                 )
-        return table(["primitives", *ours], rows)
+        return table(["primitives", *names], rows) if rows else []
 
     def failures(self) -> list[str]:
         """What could not be measured, with the reason, each once."""
@@ -219,8 +205,9 @@ class Report:
                 ),
                 "",
                 (
-                    f"Medians of one run, {clock[self._clock]}: each figure is a peer's time divided by ours"
-                    " for the same operation in a group of the same size and shape. Above 1 we are faster;"
+                    f"Each figure is a peer's time divided by ours, {clock[self._clock]}, for the same operation in a"
+                    " group of the same size and shape: the median of rounds in which the two took turns on one core,"
+                    " so that they had the same machine. Above 1 we are faster;"
                     " **below 1** the peer is. We are Coterie with libsodium beside OpenSSL (the extra `fast`); the"
                     " column `pyca` is without it, and the first one that time divided by what the primitive calls"
                     " cost which the operation cannot do without (`bench/floor.py`)."

@@ -1,23 +1,28 @@
-"""Goes through all cells of a plan and fills those that are missing."""
+"""Goes through all cells of a plan and fills those that are missing, a peer and ourselves taking turns."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 from bench.floor import Prices
 from bench.peers.build import PEERS, build_folder, try_build
 from bench.sidebyside import groups
-from bench.sidebyside.book import Book, Cell, Key
+from bench.sidebyside.book import OURS, Book, Cell, Key
 from bench.sidebyside.driver import Driver, OverError, RefusedError
 from bench.sidebyside.phases import PHASES, SETUP, Phase, Session, is_careless
 from coterie.errors import CoterieError
 
-OURS = "coterie"
+PRICED = 7
+"""So often in turn the primitives are measured."""
+SAMPLE = 0.001
+"""Seconds that a sample of a primitive's price takes at least."""
 ROOT = Path(__file__).resolve().parents[2]
 PROVIDERS = {
     OURS: ("pyca", "libsodium"),
@@ -28,6 +33,7 @@ PROVIDERS = {
 }
 """Each peer's cryptography, as its driver calls it; the one that its own documents begin with first."""
 FLOORED = (OURS, "pyca")
+FASTEST = (OURS, "libsodium")
 COLUMNS = (
     (OURS, "libsodium"),
     (OURS, "pyca"),
@@ -46,6 +52,8 @@ class Plan:
     """Which cells are wanted, and how long each may take."""
 
     columns: tuple[tuple[str, str], ...] = COLUMNS
+    reference: tuple[str, str] = FASTEST
+    """Our own column, beside which the others are measured."""
     suites: tuple[int, ...] = (1,)
     shapes: tuple[str, ...] = ("warm",)
     sizes: tuple[int, ...] = (10, 100, 1_000)
@@ -117,15 +125,15 @@ class Runner:
         self._book = book
         self._plan = plan
         self._drivers = drivers
-        self._prices = Prices()
+        self._prices = Prices(least=SAMPLE)
 
     def run(self) -> None:
-        """All groups, and in each all peers, one after the other."""
+        """All groups, and in each all peers, one after the other, each in turns with ourselves."""
         for peer, driver in self._drivers.items():
             self._book.expects(peer, driver.identity)
         for suite, shape, size in self._plan.groups():
             for peer, provider in self._plan.columns:
-                if peer in self._drivers:
+                if peer in self._drivers and (peer, provider) != self._plan.reference:
                     self._visit(Key(peer, provider, suite, shape, size, ""))
 
     def _visit(self, place: Key) -> None:
@@ -148,50 +156,70 @@ class Runner:
 
     def _go_through(self, place: Key, waiting: Sequence[tuple[Phase, list[Key]]]) -> int:
         """How many phases are done with: all of them, or those up to the first that did not end well."""
-        session, done, start = None, 0, self._drivers[place.peer]
+        theirs, done = None, 0
+        mine = replace(place, peer=OURS, provider=self._plan.reference[1])
         try:
-            with Driver(start.command, self._plan.limit) as driver:
-                patience = SETUP * self._plan.limit
-                answer = driver.ask("open", patience, suite=place.suite, provider=place.provider)
-                version = f"{answer['version']}, {start.identity}"
-                self._book.opened(place.peer, version)
-                self._know(place, driver)
-                session = self._session(place, driver.ask)
+            with self._start(mine) as our_driver, self._start(place) as driver:
+                self._know(place, our_driver, driver)
+                self._prices.renew()
+                ours, theirs = self._session(mine, our_driver), self._session(place, driver)
                 for phase, _ in waiting:
                     say(f"{place.peer} {place.provider}, suite {place.suite}, {place.shape} group of "
-                        f"{place.members:,}: {phase.run.__name__}")  # fmt: skip
-                    phase.run(session)
+                        f"{place.members:,}: {phase.name}")  # fmt: skip
+                    phase.together(ours, theirs)
                     done += 1
-                    self._keep(place, session)
+                    self._keep(place, ours, theirs)
         except OverError:
             words = f"more than {self._plan.limit:g} s"
-            self._stopped(session, waiting[done][1], "over", words)
+            self._stopped(theirs, waiting[done][1], "over", words)
             done += 1
         except (RefusedError, CoterieError) as refused:
             # Ours too, where a peer's key package is not valid for us.
-            self._stopped(session, waiting[done][1], "failed", str(refused))
+            self._stopped(theirs, waiting[done][1], "failed", str(refused))
             done += 1
-        self._keep(place, session)
+        if theirs is not None:
+            self._keep(place, ours, theirs)
         return done
 
-    def _keep(self, place: Key, session: Session | None) -> None:
-        for operation, cell in session.cells.items() if session else ():
+    @contextmanager
+    def _start(self, place: Key) -> Iterator[Driver]:
+        start = self._drivers[place.peer]
+        with Driver(start.command, self._plan.limit) as driver:
+            patience = SETUP * self._plan.limit
+            answer = driver.ask("open", patience, suite=place.suite, provider=place.provider)
+            self._book.opened(place.peer, f"{answer['version']}, {start.identity}")
+            yield driver
+
+    def _keep(self, place: Key, ours: Session, theirs: Session) -> None:
+        for operation, cell in theirs.cells.items():
             if cell.wall or cell.status != "measured":
+                cell.put_beside(ours.cells[operation])
                 self._book.put(replace(place, operation=operation), cell)
+        for operation, cell in ours.cells.items():
+            if cell.wall:
+                key = replace(place, peer=OURS, provider=self._plan.reference[1])
+                self._book.put(replace(key, operation=operation), cell)
         self._book.save()
 
-    def _know(self, place: Key, driver: Driver) -> None:
+    def _know(self, place: Key, ours: Driver, theirs: Driver) -> None:
         """What is of interest once for each provider."""
-        ask = partial(driver.ask, limit=SETUP * self._plan.limit)
+        patience = SETUP * self._plan.limit
         if place.priced not in self._book.prices:
-            self._book.prices[place.priced] = ask("primitives")["prices"]
+            drivers = (theirs, ours)
+            turns = [
+                [driver.ask("primitives", patience)["prices"] for driver in drivers]
+                for _ in range(PRICED)
+            ]
+            self._book.prices[place.priced] = {
+                name: _pair([(its[name], our[name]) for its, our in turns]) for name in turns[0][0]
+            }
         if place.priced not in self._book.careless:
+            ask = partial(theirs.ask, limit=patience)
             self._book.careless[place.priced] = is_careless(ask, place.suite)
 
-    def _session(self, place: Key, ask: Callable[..., dict[str, object]]) -> Session:
-        self._prices.renew()
+    def _session(self, place: Key, driver: Driver) -> Session:
         return Session(
-            ask,
+            driver.ask,
             place.members,
             place.shape,
             place.suite,
@@ -215,6 +243,12 @@ class Runner:
                 self._book.put(key, Cell(status, words=words))  # type: ignore[arg-type]
             elif not measured:
                 self._book.put(key, Cell("unreached", words=f"{at}: {words}"))
+
+
+def _pair(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """A peer's price and ours, of which the first in the second is the median of the turns."""
+    ours = median(mine for _, mine in pairs)
+    return ours * median(its / mine for its, mine in pairs), ours
 
 
 def _there_is(operation: str, members: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from bench.peers.coterie.driver import Driver as OurDriver
 from bench.sidebyside.__main__ import parse_columns
 from bench.sidebyside.book import Book, Cell, Key
 from bench.sidebyside.driver import Driver, OverError, RefusedError
-from bench.sidebyside.phases import PHASES, Session, enter, is_careless
+from bench.sidebyside.phases import PHASES, Phase, Session, enter, is_careless
 from bench.sidebyside.report import Report
 from bench.sidebyside.run import Plan, Runner, Startable
 from coterie.errors import VerificationError
@@ -49,9 +50,16 @@ for line in sys.stdin:
 """
 
 
-def measured(*milliseconds: float, floor: float = 0.0, calls: dict[str, int] | None = None) -> Cell:
-    times = [int(ms * 1e6) for ms in milliseconds]
-    return Cell(wall=times, cpu=times, floor=floor, calls=calls or {})
+def measured(
+    *milliseconds: float,
+    ours: Sequence[float] = (),
+    floor: float = 0.0,
+    calls: dict[str, int] | None = None,
+) -> Cell:
+    times, beside = ([int(ms * 1e6) for ms in listed] for listed in (milliseconds, ours))
+    cell = Cell(wall=times, cpu=times, floor=floor, calls=calls or {})
+    cell.put_beside(Cell(wall=beside, cpu=beside))
+    return cell
 
 
 @pytest.fixture
@@ -64,13 +72,13 @@ def book(tmp_path: Path) -> Book:
 
 def test_a_saved_book_is_read_back(book: Book) -> None:
     book.opened("openmls", "1")
-    book.prices[THEIRS.priced] = {"sign": 1.0}
-    book.put(THEIRS, measured(1, 2, 3))
+    book.prices[THEIRS.priced] = {"sign": (1.0, 2.0)}
+    book.put(THEIRS, measured(1, 2, 3, ours=(4, 5)))
     book.save()
     again = Book(book.path, MACHINE)
-    assert again.cells == {THEIRS: measured(1, 2, 3)}
+    assert again.cells == {THEIRS: measured(1, 2, 3, ours=(4, 5))}
     assert again.versions == {"openmls": "1"}
-    assert again.prices == {THEIRS.priced: {"sign": 1.0}}
+    assert again.prices == {THEIRS.priced: {"sign": (1.0, 2.0)}}
 
 
 def test_what_another_machine_measured_is_not_read(book: Book) -> None:
@@ -87,17 +95,21 @@ def test_what_is_no_book_is_left_alone(book: Book) -> None:
         assert book.path.read_text() == text
 
 
-def test_a_new_version_gives_up_its_own_cells_and_no_others(book: Book) -> None:
-    book.opened("openmls", "1")
-    book.opened("coterie", "1")
-    book.prices = {THEIRS.priced: {"sign": 1.0}, OURS.priced: {"sign": 2.0}}
-    book.put(THEIRS, measured(1))
-    book.put(OURS, measured(1))
-    book.opened("openmls", "1")
-    assert THEIRS in book.cells
+def test_a_new_version_gives_up_its_own_cells_and_a_new_one_of_ours_all(book: Book) -> None:
+    other = replace(THEIRS, peer="ts-mls")
+    for peer in ("openmls", "coterie"):
+        book.opened(peer, "1")
+    book.prices = {THEIRS.priced: {"sign": (1.0, 1.0)}, other.priced: {"sign": (2.0, 1.0)}}
+    for key in (OURS, THEIRS, other):
+        book.put(key, measured(1))
+    for peer in ("openmls", "coterie"):
+        book.opened(peer, "1")
+    assert set(book.cells) == {OURS, THEIRS, other}
     book.opened("openmls", "2")
-    assert set(book.cells) == {OURS}
-    assert set(book.prices) == {OURS.priced}
+    assert set(book.cells) == {OURS, other}
+    assert set(book.prices) == {other.priced}
+    book.opened("coterie", "2")
+    assert (book.cells, book.prices) == ({}, {})
 
 
 def test_too_long_in_a_smaller_group_is_too_long_in_a_larger_one_and_nowhere_else(
@@ -180,7 +192,7 @@ def test_all_phases_pass_in_our_own_driver_and_the_tree_has_the_wanted_shape(sha
     for name in ("near", "far"):
         ask("process", member=name, commit=made["commit"])
     for phase in PHASES:
-        phase.run(session)
+        phase.together(session, session)
         assert all(session.cells[operation].wall for operation in phase.operations)
     assert session.cells["join, tree beside"].calls == {"verify": 22, "open": 1}
     assert session.cells["process commit, far"].calls == {"verify": 2, "open": 1}
@@ -206,14 +218,17 @@ SMALL = Plan(columns=(("openmls", "libcrux"),), sizes=(2,), budget=0.0, limit=20
 
 
 def run(book: Book, plan: Plan, slow: str = "", refused: str = "") -> None:
-    command = [sys.executable, "-c", ANYTHING.format(slow=slow, refused=refused)]
+    drivers = {
+        peer: Startable([sys.executable, "-c", ANYTHING.format(slow=slow, refused=refused)], "x")
+        for peer, slow, refused in (("coterie", "", ""), ("openmls", slow, refused))
+    }
     # What this driver answers has no key package in it.
     with patch("bench.sidebyside.run.is_careless", return_value=False):
-        Runner(book, plan, {"openmls": Startable(command, "x")}).run()
+        Runner(book, plan, drivers).run()
 
 
 def cells(book: Book) -> dict[str, Cell]:
-    return {key.operation: cell for key, cell in book.cells.items()}
+    return {key.operation: cell for key, cell in book.cells.items() if key.peer == "openmls"}
 
 
 def only(operation: str) -> Plan:
@@ -223,9 +238,11 @@ def only(operation: str) -> Plan:
 def test_a_phase_fills_its_cells(book: Book) -> None:
     run(book, only("save"))
     found = cells(book)
-    assert found.keys() == {"create commit", "process commit, far", "save", "load"}
-    assert all(cell == Cell(wall=[5], cpu=[4], bytes=cell.bytes) for cell in found.values())
-    assert json.loads(book.path.read_text())["versions"] == {"openmls": "1, x"}
+    assert found.keys() == {"create commit", "process commit, far", "save"}
+    for cell in found.values():
+        beside = {"cpu": [4], "wall": [5]}
+        assert cell == Cell(wall=[5], cpu=[4], bytes=cell.bytes, beside=beside)
+    assert json.loads(book.path.read_text())["versions"] == {"coterie": "1, x", "openmls": "1, x"}
 
 
 def test_what_goes_wrong_in_one_phase_does_not_keep_the_next_from_a_fresh_driver(
@@ -240,7 +257,7 @@ def test_what_goes_wrong_in_one_phase_does_not_keep_the_next_from_a_fresh_driver
 
 def test_what_was_measured_is_not_measured_again_unless_asked(book: Book) -> None:
     run(book, only("save"))
-    key = next(key for key in book.cells if key.operation == "load")
+    key = next(key for key in book.cells if (key.peer, key.operation) == ("openmls", "save"))
     book.put(key, measured(7))
     run(book, only("save"))
     assert book.cells[key] == measured(7)
@@ -250,12 +267,12 @@ def test_what_was_measured_is_not_measured_again_unless_asked(book: Book) -> Non
 
 def test_what_an_older_driver_measured_is_measured_again(book: Book) -> None:
     run(book, only("save"))
-    key = next(key for key in book.cells if key.operation == "load")
+    key = next(key for key in book.cells if (key.peer, key.operation) == ("openmls", "save"))
     book.put(key, measured(7))
     book.versions["openmls"] = "1, older"
     run(book, only("save"))
     assert book.cells[key].wall == [5]
-    assert book.versions == {"openmls": "1, x"}
+    assert book.versions == {"coterie": "1, x", "openmls": "1, x"}
 
 
 def test_an_operation_over_the_limit_is_noted_and_what_follows_is_not_reached(book: Book) -> None:
@@ -263,7 +280,7 @@ def test_an_operation_over_the_limit_is_noted_and_what_follows_is_not_reached(bo
     found = cells(book)
     assert found["create commit"].status == "measured"
     assert found["process commit, far"].status == "over"
-    assert found["load"].status == "unreached"
+    assert found["save"].status == "unreached"
 
 
 def test_larger_groups_are_spared_a_phase_that_was_too_much(book: Book) -> None:
@@ -271,7 +288,8 @@ def test_larger_groups_are_spared_a_phase_that_was_too_much(book: Book) -> None:
     smaller = [replace(THEIRS, members=2, operation=name) for name in phase.operations]
     for key in smaller:
         book.put(key, Cell("over"))
-    Runner(book, replace(only("add all"), sizes=(3,)), {"openmls": Startable(["/no"], "x")}).run()
+    drivers = {peer: Startable(["/no"], "x") for peer in ("coterie", "openmls")}
+    Runner(book, replace(only("add all"), sizes=(3,)), drivers).run()
     assert all(book.cells[replace(key, members=3)].status == "over" for key in smaller)
 
 
@@ -289,10 +307,9 @@ def test_a_library_that_cannot_save_lacks_it(book: Book) -> None:
 
 
 def test_a_plan_names_the_phases_that_fill_what_is_wanted() -> None:
-    assert [phase.run.__name__ for phase in only("join, tree inside").phases("warm")] == [
-        "membership"
-    ]
-    assert [phase.run.__name__ for phase in SMALL.phases("blank")] == ["commits", "membership"]
+    assert [phase.name for phase in only("join, tree inside").phases("warm")] == ["membership"]
+    names = ["commits", "loading", "membership"]
+    assert [phase.name for phase in SMALL.phases("blank")] == names
     shapes = replace(SMALL, shapes=("warm", "blank"), sizes=(2, 10))
     assert list(shapes.groups()) == [(1, "warm", 2), (1, "warm", 10), (1, "blank", 10)]
 
@@ -324,6 +341,32 @@ def test_rounds_go_on_until_the_driver_has_used_its_time() -> None:
     assert counted == 1, "once at least, and no longer than the budget"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "ours", "theirs", "turns"),
+    [
+        (0.06, 3, 5, "ototot"),
+        (0.06, 3, 2, "ototo"),
+        (0.005, 14, 13, "otot" + 10 * "o" + 10 * "t" + 2 * "o"),
+        (0.02, 6, 6, "otot" + "oott" + "oott"),
+    ],
+)
+def test_two_libraries_take_turns_and_short_rounds_go_together(
+    seconds: float, ours: int, theirs: int, turns: str
+) -> None:
+    asked: list[str] = []
+
+    def play(name: str, rounds: int) -> Iterator[None]:
+        for _ in range(rounds):
+            asked.append(name)
+            yield
+
+    runs = iter((play("o", ours), play("t", theirs)))
+    session = Session(Careful(looks=True).ask, 2, "warm", 1, budget=0.0, limit=1.0)
+    phase = Phase("played", lambda _: next(runs), (), ())
+    phase.together(session, session, lambda: seconds * len(asked))
+    assert "".join(asked) == turns
+
+
 def test_columns_are_peers_with_one_or_all_of_their_providers() -> None:
     assert parse_columns("coterie,openmls/libcrux") == (
         ("coterie", "pyca"),
@@ -344,16 +387,23 @@ def report(book: Book) -> Report:
 
 def test_ratios_are_the_peers_time_in_ours_and_a_lead_is_marked(book: Book) -> None:
     book.put(OURS, measured(1, 2, 30, floor=0.001))
-    book.put(THEIRS, measured(9, 10, 11))
+    book.put(THEIRS, measured(9, 10, 11, ours=(2, 2, 2)))
     assert report(book).group(1, "warm", 1_000)[-1] == "| create commit | 2.00 | 5 |"
-    book.put(THEIRS, measured(1, 1, 1))
+    book.put(THEIRS, measured(1, 1, 1, ours=(2, 2, 2)))
     assert report(book).group(1, "warm", 1_000)[-1] == "| create commit | 2.00 | **0.50** |"
 
 
+def test_only_times_of_the_same_rounds_are_compared(book: Book) -> None:
+    # The machine was half as fast in the second half, in which ours had one round more.
+    book.put(OURS, measured(100, floor=0.1))
+    book.put(THEIRS, measured(3, 3, 6, 6, ours=(1, 1, 2, 2, 2)))
+    assert report(book).group(1, "warm", 1_000)[-1] == "| create commit | 1.00 | 3 |"
+
+
 def test_we_are_the_faster_of_our_own_columns(book: Book) -> None:
-    book.put(OURS, measured(2, floor=0.001))
+    book.put(OURS, measured(2, ours=(1,), floor=0.001))
     book.put(replace(OURS, provider="libsodium"), measured(1))
-    book.put(THEIRS, measured(3))
+    book.put(THEIRS, measured(3, ours=(1,)))
     assert report(book).reference == ("coterie", "libsodium")
     assert report(book).group(1, "warm", 1_000)[-1] == "| create commit | 2.00 | 2 | 3 |"
 
@@ -382,9 +432,9 @@ def test_what_failed_alike_is_said_once(book: Book) -> None:
 
 
 def test_a_lead_says_how_much_of_it_primitives_are(book: Book) -> None:
-    book.prices = {OURS.priced: {"sign": 300_000.0}, THEIRS.priced: {"sign": 100_000.0}}
+    book.prices = {THEIRS.priced: {"sign": (100_000.0, 300_000.0)}}
     book.put(OURS, measured(1, calls={"sign": 2}))
-    book.put(THEIRS, measured(0.8))
+    book.put(THEIRS, measured(0.8, ours=(1,)))
     (lead,) = report(book).leads(1_000)
     assert lead.ratio == pytest.approx(0.8)
     assert lead.our_share == pytest.approx(0.6)
@@ -393,9 +443,9 @@ def test_a_lead_says_how_much_of_it_primitives_are(book: Book) -> None:
 
 
 def test_a_peer_that_is_cheaper_than_its_primitives_does_not_make_them_all(book: Book) -> None:
-    book.prices = {OURS.priced: {"verify": 300_000.0}, THEIRS.priced: {"verify": 300_000.0}}
+    book.prices = {THEIRS.priced: {"verify": (300_000.0, 300_000.0)}}
     book.put(OURS, measured(1, calls={"verify": 2}))
-    book.put(THEIRS, measured(0.1))
+    book.put(THEIRS, measured(0.1, ours=(1,)))
     (lead,) = report(book).leads(1_000)
     assert lead.swapped is None
     assert report(book).lead_table(1_000)[-1] == (
@@ -406,7 +456,7 @@ def test_a_peer_that_is_cheaper_than_its_primitives_does_not_make_them_all(book:
 def test_the_page_has_the_machine_the_versions_and_each_group(book: Book) -> None:
     book.opened("openmls", "openmls 9, abc")
     book.put(OURS, measured(1))
-    book.put(THEIRS, measured(3))
+    book.put(THEIRS, measured(3, ours=(1,)))
     page = report(book).page()
     assert "### Warm group of 1,000\n" in page
     assert "openmls 9, abc" in page
@@ -416,7 +466,7 @@ def test_the_page_has_the_machine_the_versions_and_each_group(book: Book) -> Non
 def test_a_join_without_its_checks_is_marked(book: Book) -> None:
     ours, theirs = (replace(key, operation="join, tree beside") for key in (OURS, THEIRS))
     book.put(ours, measured(10))
-    book.put(theirs, measured(1))
+    book.put(theirs, measured(1, ours=(10,)))
     assert report(book).group(1, "warm", 1_000)[-1] == "| join, tree beside |  | **0.10** |"
     book.careless = {THEIRS.priced: True}
     assert report(book).group(1, "warm", 1_000)[-1] == "| join, tree beside |  | **0.10** † |"
