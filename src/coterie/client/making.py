@@ -242,11 +242,13 @@ class Making(Supplying):
         return found or None
 
     def _readd(self, intent: Intent) -> list[Proposal] | None:
-        """Remove and Add of one client in one Commit; nothing where the leaf is another by now."""
+        """Remove and Add of one client in one Commit; nothing where the leaf is another by now, or does not come."""
         replaced = api.Replaced.decode(intent.argument)
         leaf = self.group.tree.leaf(replaced.leaf_index)
         if leaf is None or api.sha256(leaf.encode()) != replaced.leaf_node_hash:
             return None
+        if replaced.leaf_node_hash in self._tools.vault.going(self.id):
+            return None  # What was asked before the user declined is over, too (D-BOX-13).
         package = read_key_package(intent.claimed[0].key_package)
         return [
             Proposal.of(Remove(LeafIndex(replaced.leaf_index))),

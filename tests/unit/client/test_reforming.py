@@ -279,6 +279,21 @@ def test_a_declined_leaf_waits_for_somebody_who_may_remove_and_is_not_added_anew
     run(tmp_path, story)
 
 
+def test_who_asked_to_come_back_and_then_declines_is_not_added_anew(tmp_path: Path) -> None:
+    async def story(w: World) -> None:
+        alice, bob, _ = await reformed(w)
+        w.now += DAY + 3600
+        # He asks in their inboxes to be added to the group before again, where nobody has answered for a day.
+        await bob.sync()
+        group(bob).decline()
+        await bob.sync()
+        told = await w.settle(*HONEST)
+        assert not any(isinstance(event, Invited) for event in told["bob"])
+        assert set(group(alice).members()) == set(full("alice", "carol"))
+
+    run(tmp_path, story)
+
+
 def test_that_a_user_declines_is_said_when_the_service_is_back(tmp_path: Path) -> None:
     async def story(w: World) -> None:
         alice, bob, _ = await reformed(w)
