@@ -500,15 +500,21 @@ class Client:
     async def sync(self) -> None:
         """Reads the inbox, catches up in every group, carries out what is wanted.
 
-        Raises `ServiceError` where the service is away, or does not answer for some group as it should; the others are
-        up to date then, and everything that is wanted stays stored.
+        Raises `ServiceError` where the service is away, or does not answer for the inbox or some group as it should;
+        the others are up to date then, and everything that is wanted stays stored.
         """
         async with self._entering:
             await self._sync()
 
     async def _sync(self) -> None:
         await self._renew_in_time()
-        await self._mailbox.read()
+        failed: list[ServiceError] = []
+        try:
+            await self._mailbox.read()
+        except Unreachable:
+            raise
+        except ServiceError as error:
+            failed.append(error)
         await post_asks(self.tools)
         await self._inviting.post_declines()
         await answer_calls(self.tools, self._conversations.values())
@@ -517,7 +523,7 @@ class Client:
                 await self.tools.refresh()
         await self._own_devices.look()
         cut = await self._joins.carry_on()
-        failed = [] if cut is None else [cut]
+        failed += [] if cut is None else [cut]
         failed += await self._sync_all(list(self._conversations))
         failed += await self._sync_all(await self._inviting.retry())
         if failed:

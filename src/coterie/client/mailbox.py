@@ -110,16 +110,23 @@ class Mailbox:
             if not self._tools.vault.was_taken(mark_of(item)):
                 await self._take_envelope(item)
         if result.items:
-            last = result.items[-1].number
-            await self._tools.inboxes.ack_inbox(
-                api.AckInbox(stored.inbox_id, bytes(stored.inbox_token), last)
-            )
+            await self._acknowledge(result.items[-1].number)
         if result.items or self._is_low(result.stock):
             try:
                 await self.publish()
             except Refused as refused:
                 # Others can still claim what is there; what arrived in the logs must not wait for it.
                 self._tools.count(f"publishing refused: {refused.code.name.lower()}")
+
+    async def _acknowledge(self, last: int) -> None:
+        """Has what was taken deleted; what the service keeps all the same is known the next time, and passed over."""
+        stored = self._tools.identity.stored
+        try:
+            await self._tools.inboxes.ack_inbox(
+                api.AckInbox(stored.inbox_id, bytes(stored.inbox_token), last)
+            )
+        except Refused as refused:
+            self._tools.count(f"acknowledging refused: {refused.code.name.lower()}")
 
     def _is_low(self, stock: tuple[api.Stock, ...]) -> bool:
         """Whether packages are to be published before the last of a suite is claimed, or expires (D-DIR-7)."""

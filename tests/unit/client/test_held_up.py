@@ -14,7 +14,7 @@ from coterie.client import Client
 from coterie.client.box import return_request, signed_request
 from coterie.client.content import DAY, INBOX_EXTENSION
 from coterie.client.conversation import Conversation
-from coterie.client.events import Event, MessageReceived, Problem
+from coterie.client.events import Event, Joined, MessageReceived, Problem
 from coterie.client.identity import Identity, Package, read_key_package
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind
 from coterie.client.mailbox import STOCK
@@ -330,6 +330,46 @@ def test_a_group_that_the_service_refuses_for_long_puts_nobody_to_sleep(tmp_path
             await alice.group("three").send("hello")
             async with asyncio.timeout(20):
                 assert await listening == "hello"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("code", [api.ErrorCode.RATE_LIMITED, api.ErrorCode.INTERNAL])
+def test_an_inbox_that_deletes_nothing_holds_up_nothing(
+    tmp_path: Path, code: api.ErrorCode
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            group = await alice.create_group("More")
+            await group.add("bob")
+            await alice.group("Friends").send("hello")
+            # Before it deletes anything: what is there is given again and again.
+            handlers = w.delivery._handlers
+            works, handlers["inboxes/ack"] = handlers["inboxes/ack"], _refuse(code, 1)
+            joined = [bob.pending_events() for _ in range(3) if not await bob.sync()]
+            assert [[type(e) for e in told].count(Joined) for told in joined] == [1, 0, 0]
+            assert [m.text for m in bob.group("Friends").history()] == ["hello"]
+            assert bob.tools.counters[f"acknowledging refused: {code.name.lower()}"] == 3
+            # Once the service takes it, it is asked no more.
+            handlers["inboxes/ack"] = works
+            await bob.sync()
+            asked = w.weather.paths.count("inboxes/ack")
+            await bob.sync()
+            assert w.weather.paths.count("inboxes/ack") == asked
+
+    asyncio.run(story())
+
+
+def test_an_inbox_that_cannot_be_read_keeps_no_group_from_being_read(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            await alice.groups()[0].send("hello")
+            w.weather.tamper["inboxes/read"] = _refuse(api.ErrorCode.RATE_LIMITED, 1)
+            with pytest.raises(Refused, match="not now"):
+                await bob.sync()
+            assert texts(bob) == ["hello"]
 
     asyncio.run(story())
 
