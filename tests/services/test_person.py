@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ import pytest
 from coterie.apps.cli import main
 from coterie.apps.demo import Services
 from coterie.client import BlockingClient, Client
-from coterie.client.events import Event, Joined, MembersAdded
+from coterie.client.events import Event, Joined, MembersAdded, MessageReceived
 from coterie.errors import StateError
-from coterie.storage import StorageKey
+from coterie.storage import MessageState, StorageKey
 
 ROOT = Path(__file__).resolve().parents[2]
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -482,6 +483,50 @@ def test_a_script_without_an_event_loop_says_and_reads(
 
     asyncio.run(story())
     assert capsys.readouterr().out == "bob@demo.example hello\n"
+
+
+def test_one_thread_of_a_script_listens_while_others_write(tmp_path: Path) -> None:
+    def script(url: str, code: str, bob: str) -> None:
+        key = StorageKey.given(bytes(32))
+        heard: list[str] = []
+        with (
+            ThreadPoolExecutor() as pool,
+            BlockingClient.open(tmp_path / "bob", key, server=url, welcome_delay=0.0) as friend,
+            BlockingClient.open(tmp_path / "alice", key, server=url, welcome_delay=0.0) as client,
+        ):
+            friend.enrol("bob", bob)
+            client.enrol("alice", code)
+
+            def listen() -> None:
+                heard.extend(
+                    event.text for event in friend.events() if isinstance(event, MessageReceived)
+                )
+
+            listening = pool.submit(listen)
+            group = client.create_group("Friends")
+            group.add("bob")
+            while not friend.groups():
+                time.sleep(0.05)
+            list(pool.map(group.send, (f"from alice {n}" for n in range(10))))
+            theirs = friend.group("Friends")
+            list(pool.map(theirs.send, (f"from bob {n}" for n in range(10))))
+            client.sync()
+            while len(heard) < 10:
+                time.sleep(0.05)
+            assert sorted(heard) == [f"from alice {n}" for n in range(10)]
+            assert {m.text for m in group.unread()} == {f"from bob {n}" for n in range(10)}
+            assert {m.state for m in theirs.history()} == {MessageState.RECEIVED, MessageState.SENT}
+            assert not listening.done()
+        with pytest.raises(StateError, match="another thread closed the client"):
+            listening.result(10)
+
+    async def story() -> None:
+        async with _services(tmp_path) as services:
+            codes = [await services.code_for(name) for name in ("alice", "bob")]
+            async with asyncio.timeout(120):
+                await asyncio.to_thread(script, services.url, *codes)
+
+    asyncio.run(story())
 
 
 def test_the_bot_answers_and_goes_on_after_a_restart(tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ with BlockingClient.open("profile", key, server="http://127.0.0.1:8470") as clie
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
@@ -16,7 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from coterie.client.client import RETENTION, Client
 from coterie.client.events import Event
 from coterie.client.handle import GroupHandle
-from coterie.errors import StateError
+from coterie.client.shared_loop import SharedLoop, refuse_running_loop
 from coterie.storage import StorageKey
 
 T = TypeVar("T")
@@ -25,11 +24,19 @@ R = TypeVar("R")
 
 
 class _Facade(Generic[T]):
-    """Something of the client, and the loop in which its calls are carried out."""
+    """Something of the client, and the loop in which its calls are carried out, whichever thread makes them."""
 
-    def __init__(self, inner: T, runner: asyncio.Runner) -> None:
+    def __init__(self, inner: T, loop: SharedLoop) -> None:
         self._inner = inner
-        self._runner = runner
+        self._loop = loop
+
+    def _done(self, method: Callable[Concatenate[T, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What a method gives that waits for nothing: nothing else is in the middle of something meanwhile."""
+
+        async def done() -> R:
+            return method(self._inner, *args, **kwargs)
+
+        return self._loop.run(done())
 
     def _each(self, found: AsyncIterator[R]) -> Iterator[R]:
         """What an asynchronous iterator gives; the loop stands still while the caller has an item."""
@@ -39,7 +46,7 @@ class _Facade(Generic[T]):
 
         while True:
             try:
-                item = self._runner.run(one())
+                item = self._loop.run(one())
             except StopAsyncIteration:
                 return
             yield item
@@ -52,7 +59,7 @@ def _blocking(
 
     @wraps(method)
     def call(facade: _Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return facade._runner.run(method(facade._inner, *args, **kwargs))  # noqa: SLF001 - its own
+        return facade._loop.run(method(facade._inner, *args, **kwargs))  # noqa: SLF001 - its own
 
     return call
 
@@ -62,7 +69,7 @@ def _same(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[_Facad
 
     @wraps(method)
     def call(facade: _Facade[T], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return method(facade._inner, *args, **kwargs)  # noqa: SLF001 - its own
+        return facade._done(method, *args, **kwargs)  # noqa: SLF001 - its own
 
     return call
 
@@ -102,7 +109,7 @@ class BlockingGroup(_Facade[GroupHandle]):
 
     def change_rules(self, **rules: str | bool | int) -> None:
         """See `GroupHandle.change_rules`."""
-        self._runner.run(self._inner.change_rules(**rules))
+        self._loop.run(self._inner.change_rules(**rules))
 
     @property
     def id(self) -> str:
@@ -112,27 +119,27 @@ class BlockingGroup(_Facade[GroupHandle]):
     @property
     def name(self) -> str:
         """The group's name."""
-        return self._inner.name
+        return self._done(lambda group: group.name)
 
     @property
     def status(self) -> str:
         """active, creating, moving, left, stuck or stopped."""
-        return self._inner.status
+        return self._done(lambda group: group.status)
 
     @property
     def why(self) -> str:
         """Why this device takes no part; empty while it does."""
-        return self._inner.why
+        return self._done(lambda group: group.why)
 
     @property
     def epoch(self) -> int:
         """The number of the present epoch, for display."""
-        return self._inner.epoch
+        return self._done(lambda group: group.epoch)
 
     @property
     def epoch_authenticator(self) -> bytes:
         """See `GroupHandle.epoch_authenticator`."""
-        return self._inner.epoch_authenticator
+        return self._done(lambda group: group.epoch_authenticator)
 
 
 class BlockingClient(_Facade[Client]):
@@ -144,17 +151,14 @@ class BlockingClient(_Facade[Client]):
         cls, path: str | Path, key: StorageKey, *, server: str = "", welcome_delay: float = 5.0
     ) -> Iterator[Self]:
         """See `Client.open`. Raises `StateError` inside a running event loop, where `Client` is to be used."""
-        with suppress(RuntimeError):
-            asyncio.get_running_loop()
-            msg = "an event loop runs here: use coterie.client.Client, and await its calls"
-            raise StateError(msg)
-        with asyncio.Runner() as runner:
+        refuse_running_loop()
+        with SharedLoop() as loop:
             opened = Client.open(path, key, server=server, welcome_delay=welcome_delay)
-            client = runner.run(opened.__aenter__())
+            client = loop.run(opened.__aenter__())
             try:
-                yield cls(client, runner)
+                yield cls(client, loop)
             finally:
-                runner.run(opened.__aexit__(None, None, None))
+                loop.finish(opened.__aexit__(None, None, None))
 
     enrol = _blocking(Client.enrol)
     link_code = _blocking(Client.link_code)
@@ -176,34 +180,34 @@ class BlockingClient(_Facade[Client]):
     @property
     def is_enrolled(self) -> bool:
         """Whether the device has a certificate."""
-        return self._inner.is_enrolled
+        return self._done(lambda client: client.is_enrolled)
 
     @property
     def user(self) -> str:
         """`name@realm` of the device's user."""
-        return self._inner.user
+        return self._done(lambda client: client.user)
 
     @property
     def tells_seen(self) -> bool:
         """See `Client.tells_seen`."""
-        return self._inner.tells_seen
+        return self._done(lambda client: client.tells_seen)
 
     @tells_seen.setter
     def tells_seen(self, tell: bool) -> None:
-        self._inner.tells_seen = tell
+        self._done(lambda client: setattr(client, "tells_seen", tell))
 
     def groups(self) -> list[BlockingGroup]:
         """All groups that this device is or was in."""
-        return [BlockingGroup(group, self._runner) for group in self._inner.groups()]
+        return [BlockingGroup(group, self._loop) for group in self._done(Client.groups)]
 
     def group(self, name: str) -> BlockingGroup:
         """A group by name, id or beginning of the id; `StateError` where none or more than one fits."""
-        return BlockingGroup(self._inner.group(name), self._runner)
+        return BlockingGroup(self._done(Client.group, name), self._loop)
 
     def create_group(self, name: str, *, retention: int = RETENTION) -> BlockingGroup:
         """See `Client.create_group`."""
-        made = self._runner.run(self._inner.create_group(name, retention=retention))
-        return BlockingGroup(made, self._runner)
+        made = self._loop.run(self._inner.create_group(name, retention=retention))
+        return BlockingGroup(made, self._loop)
 
     def changes(self, *, poll: float = 30.0) -> Iterator[bool]:
         """See `Client.changes`; between two items nothing is read, so come back soon."""
