@@ -25,11 +25,26 @@ def replace_file(path: Path, content: bytes, *, overwrite: bool) -> None:
             temporary.replace(path)
         else:
             with contextlib.suppress(FileExistsError):
-                os.link(temporary, path)
+                give_name(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
     sync_directory(path.parent)
+
+
+def give_name(temporary: Path, path: Path) -> None:
+    """Gives a file that is written its name; raises `FileExistsError` where there is a file by that name.
+
+    That one stays, however late it was made. The temporary name may stay as well; other failures are `OSError`.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No links here (many sticks): the name is taken first, and nothing but that is replaced.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        temporary.replace(path)
 
 
 def sync_directory(directory: Path) -> None:

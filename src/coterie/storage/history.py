@@ -19,7 +19,7 @@ import apsw
 
 from coterie.errors import StateError, StorageError
 from coterie.storage.database import Row, explain
-from coterie.storage.files import sync_directory
+from coterie.storage.files import give_name, sync_directory
 from coterie.storage.records import Message, MessageState
 
 _APPLICATION_ID: Final = 0x436F7448
@@ -41,8 +41,7 @@ def write_history(path: Path, passphrase: str, messages: Iterable[Message]) -> i
     Raises `StateError` if the file is there, `StorageError` if it cannot be written.
     """
     if path.exists():
-        msg = f"{path} is there already; name a file that does not exist"
-        raise StateError(msg)
+        raise _there_already(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -55,8 +54,11 @@ def write_history(path: Path, passphrase: str, messages: Iterable[Message]) -> i
             file.execute(f"PRAGMA user_version={_FORMAT}")
             file.executemany(_INSERT, map(_row, messages))
             count = _count(file)
-        temporary.replace(path)
+        give_name(temporary, path)
         sync_directory(path.parent)
+    except FileExistsError:
+        # Made meanwhile: an export takes its time.
+        raise _there_already(path) from None
     except apsw.Error as error:
         raise explain(error, path) from error
     except OSError as error:
@@ -65,6 +67,10 @@ def write_history(path: Path, passphrase: str, messages: Iterable[Message]) -> i
     finally:
         temporary.unlink(missing_ok=True)
     return count
+
+
+def _there_already(path: Path) -> StateError:
+    return StateError(f"{path} is there already; name a file that does not exist")
 
 
 def read_history(path: Path, passphrase: str) -> Iterator[Message]:
@@ -97,7 +103,7 @@ def _connect(path: Path, passphrase: str, flags: int) -> apsw.Connection:
             connection.execute(f"PRAGMA {setting}").fetchall()
         encoded = unicodedata.normalize("NFC", passphrase).encode().hex()
         connection.execute(f"PRAGMA hexkey='{encoded}'", can_cache=False).fetchall()
-        # The journal of a file that is only renamed into place when it is complete would protect nothing.
+        # The journal of a file that only gets its name when it is complete would protect nothing.
         for setting in ("journal_mode=OFF", "synchronous=FULL", "trusted_schema=OFF"):
             connection.execute(f"PRAGMA {setting}").fetchall()
     except BaseException:

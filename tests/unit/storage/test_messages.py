@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import stat
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import apsw
 import pytest
@@ -13,6 +17,7 @@ import pytest
 from coterie.errors import StateError, StorageError
 from coterie.storage import Message, MessageState, Profile, StorageKey
 from coterie.storage import history as history_module
+from coterie.storage.history import read_history, write_history
 
 TALK = b"conversation"
 
@@ -236,6 +241,39 @@ def test_an_export_does_not_overwrite_and_needs_a_passphrase(
         profile.view.export_history(tmp_path / "more", "")
     assert not (tmp_path / "more").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_an_export_overwrites_nothing_that_is_made_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    path = tmp_path / "history"
+
+    def slowly() -> Iterator[Message]:
+        yield message(1)
+        path.write_text("somebody else's")
+
+    if not links:
+        monkeypatch.setattr("os.link", _no_links)
+    with pytest.raises(StateError, match="there already"):
+        write_history(path, "pass", slowly())
+    assert path.read_text() == "somebody else's"
+    assert not list(tmp_path.glob(".*"))
+
+
+def _no_links(*_: object) -> NoReturn:
+    raise PermissionError(errno.EPERM, "no links on this file system")
+
+
+def test_an_export_to_a_disk_without_links_is_whole(
+    profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(profile, *(message(n) for n in range(3)))
+    monkeypatch.setattr("os.link", _no_links)
+    path = exported(profile, tmp_path)
+    assert len(list(read_history(path, "it's a passphrase"))) == 3
+    assert [found.name for found in tmp_path.glob("*history*")] == ["history"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_an_export_to_a_place_that_is_not_there_is_reported(

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -413,6 +414,18 @@ def test_a_change_of_key_that_cannot_be_written_leaves_the_old_one(
         profile.change_key(StorageKey.given(bytes(32)))
     profile.close()
     Profile.open(tmp_path / "p", key).close()
+
+
+def test_a_profile_can_lie_on_a_disk_without_links(
+    key: StorageKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> NoReturn:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", no_links)
+    for _ in range(2):
+        Profile.open(tmp_path / "stick", key, create=True).close()
+    assert [path.name for path in (tmp_path / "stick").glob("*.key*")] == [KEY_FILE]
 
 
 def test_wiping_spares_files_that_are_not_ours(profile: Profile, tmp_path: Path) -> None:
