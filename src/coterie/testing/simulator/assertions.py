@@ -255,7 +255,7 @@ def a_jammed_group_goes_on_together(world: World) -> None:
     if not world.reformed or world.kit.lying_service:
         return
     counts = min(world.reformed)
-    for device in world.honest:
+    for device in world.together:
         line = device.line()
         if device.status != "active" or line is None or line.binding.log_id != counts:
             what = (
@@ -265,6 +265,20 @@ def a_jammed_group_goes_on_together(world: World) -> None:
         there = {name_of(member.node.credential) for member in line.group.members()}
         if there & world.kit.dishonest:
             raise Broken("a_jammed_group_goes_on_together", "the offender is in it")
+
+
+def who_declines_is_let_go(world: World) -> None:
+    """Whose user does not come into the group that replaces another one is out of it, and not added anew (D-BOX-13)."""
+    if world.observer.brought_back:
+        raise Broken("who_declines_is_let_go", world.observer.brought_back[0])
+    if not world.reformed or world.kit.lying_service:
+        return
+    for device in world.together:
+        line = device.line()
+        members = line.group.members() if line is not None else ()
+        if left := world.declining & {name_of(member.node.credential) for member in members}:
+            what = f"{sorted(left)} declined, and {device.label} has them in the group"
+            raise Broken("who_declines_is_let_go", what)
 
 
 def later_devices_come_once(world: World) -> None:
@@ -321,7 +335,7 @@ def nobody_is_locked_out(world: World) -> None:
     for device in world.missing():
         what = f"{device.label} is {device.status}: {device.why}; {device.refused[-1:]}"
         raise Broken("nobody_is_locked_out", what)
-    lines = {d.label: line for d in world.honest if d.status == "active" and (line := d.line())}
+    lines = {d.label: line for d in world.together if d.status == "active" and (line := d.line())}
     if len({(line.group.epoch, line.group.epoch_authenticator) for line in lines.values()}) > 1:
         epochs = {label: line.group.epoch for label, line in lines.items()}
         refused = {d.label: d.refused[-1:] for d in world.honest}
@@ -359,6 +373,7 @@ ALWAYS: tuple[Callable[[World], None], ...] = (
 AT_THE_END: tuple[Callable[[World], None], ...] = (
     a_moved_group_arrives,
     a_jammed_group_goes_on_together,
+    who_declines_is_let_go,
     later_devices_come_once,
     one_head_means_one_history,
     nobody_reads_what_comes_after,

@@ -6,7 +6,7 @@ The methods of the real classes are wrapped while a simulation runs; nothing tha
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +14,15 @@ from unittest import mock
 
 from coterie.client import box, chunks
 from coterie.client.epoch_keys import EpochKeys
-from coterie.client.identity import Package
+from coterie.client.identity import Package, read_key_package
 from coterie.client.line import Line
 from coterie.client.outcomes import Committed, Data, Evidence, Proposed, Void
 from coterie.client.reading import Reading
+from coterie.client.returning import Returning
+from coterie.client.vault import Step
 from coterie.mls.framing import MLSMessage
-from coterie.mls.group import StagedCommit
-from coterie.mls.proposal import Add
+from coterie.mls.group import Group, StagedCommit
+from coterie.mls.proposal import Add, Proposal, Remove
 from coterie.mls.secret_tree import SecretTree
 from coterie.transport import api
 
@@ -92,6 +94,10 @@ class Observer:
     """The Commits that added a device which was not in the group, each with the user who made it."""
     entered: dict[str, set[bytes]] = field(default_factory=dict)
     """The leaves (by encryption key) as which each device came in by a Welcome."""
+    declined: dict[str, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    """The leaves (by encryption key) of which each member has read that their devices do not come."""
+    brought_back: list[str] = field(default_factory=list)
+    """What members did to add such a device anew."""
     _sealed_with: dict[bytes, tuple[bytes, bytes | None]] = field(default_factory=dict)
     _last_message_key: bytes | None = None
     forging: bool = False
@@ -118,6 +124,8 @@ class Observer:
                 (chunks, "seal_chunk", self._sealing),
                 (Line, "opened", self._opened),
                 (Reading, "_stop", self._stop),
+                (Returning, "_take_decline", self._declining),
+                (Group, "commit", self._committing),
             ):
                 stack.enter_context(mock.patch.object(owner, name, wrapper(getattr(owner, name))))
             yield
@@ -202,6 +210,34 @@ class Observer:
             real(conversation, evidence)
 
         return stop
+
+    def _declining(self, real: Any) -> Any:  # noqa: ANN401 - a method of Returning
+        def take_decline(
+            conversation: Returning,
+            step: Step,
+            line: Line,
+            request: api.RequestContent,
+        ) -> bool:
+            taken: bool = real(conversation, step, line, request)
+            if taken:
+                package = read_key_package(request.tbs.key_package)
+                self.declined[label_of(line)].add(package.leaf_node.encryption_key)
+            return taken
+
+        return take_decline
+
+    def _committing(self, real: Any) -> Any:  # noqa: ANN401 - a method of Group
+        def commit(group: Group, proposals: Sequence[Any] = (), **options: Any) -> Any:  # noqa: ANN401
+            label = name_of(group.member(group.own_leaf).node.credential)
+            contents = [p.content for p in proposals if isinstance(p, Proposal)]
+            out = [group.member(r.removed).node for r in contents if isinstance(r, Remove)]
+            gone = {name_of(n.credential) for n in out if n.encryption_key in self.declined[label]}
+            adds = [a.key_package.leaf_node for a in contents if isinstance(a, Add)]
+            for whom in sorted(gone & {name_of(node.credential) for node in adds}):
+                self.brought_back.append(f"{label} adds {whom} anew, who declined")
+            return real(group, proposals, **options)
+
+        return commit
 
     def _note_moved(self, entry_hash: bytes, commit: StagedCommit) -> None:
         went = {name_of(member.credential) for member in commit.removed}

@@ -7,22 +7,28 @@ re-form the group, several at once, and the insider makes one as well, with the 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 from coterie.client import creating, inviting, reforming
 from coterie.client.inviting import Inviting
+from coterie.client.making import Making
+from coterie.client.returning import Returning
+from coterie.client.vault import Vault
 from coterie.errors import ServiceError, StateError
 from coterie.mls.group import commit as commit_module
 from coterie.testing.simulator.device import Device
 from coterie.testing.simulator.insider import Forgery, Insider, spoiling
 from coterie.testing.simulator.run import Scenario
 from coterie.testing.simulator.service import RETENTION
-from coterie.testing.simulator.world import Kit, World
+from coterie.testing.simulator.world import Action, Kit, World
 
 INSIDER = "m1"
+DAY = 24 * 3600
 ACTIONS = (
     *("jam", "reform", "reform", "reform", "follow", "attack"),
     *("send", "sync", "sync", "start", "step", "step", "crash", "tick", "hours"),
@@ -95,7 +101,7 @@ class People:
     def reform(self, device: Device) -> None:
         """A user replaces the group by one without the offender, where it is jammed and there is the right to."""
         device.finish()
-        if device.status != "stuck":
+        if device.status != "stuck" or device.label in self.world.declining:
             return
         device.run(device.client.reform(self.world.group_id, [self.offender]))
         # Who has no right, or is to follow another group, is told so.
@@ -107,15 +113,16 @@ class People:
             self.world.reformed[bytes(log)] = device.label
 
     def follow(self, device: Device) -> None:
-        """A user goes to the group that counts, as far as the user knows who the offender is."""
+        """A user goes to the group that counts, as far as the user knows who the offender is, or to none."""
         device.finish()
         handle = device.handle
         if handle is None or handle.status == "creating":
             return
-        if self.wary:
-            for invitation in handle.invitations():
-                if self.offender in {invitation.by, *invitation.users}:
-                    handle.decline(invitation.by)
+        declining = device.label in self.world.declining
+        for invitation in handle.invitations():
+            suspect = self.wary and self.offender in {invitation.by, *invitation.users}
+            if declining or suspect:
+                handle.decline(invitation.by)
         if handle.invitations():
             with contextlib.suppress(ServiceError):
                 device.run(handle.follow())
@@ -160,14 +167,66 @@ def _prepare(world: World) -> None:
     world.users = people
 
 
+def _prepare_declining(world: World) -> None:
+    rng = random.Random(world.seed)  # noqa: S311 - a schedule, not a secret
+    # The first one, who is an administrator, can replace the group in any case.
+    others = [device.label for device in world.honest[1:]]
+    world.declining.update(rng.sample(others, rng.randrange(1, len(others) + 1)))
+    first = world.devices["m0"]
+    with world.calm():
+        if first.handle is not None and rng.random() < 0.5:
+            first.run(first.handle.change_rules(may_remove="admins"))
+    _prepare(world)
+
+
+def asks_and_declines(world: World) -> None:
+    """Whoever declines has asked before, in inboxes that nobody has read yet, to be added again (D-BOX-8)."""
+    _prepare_declining(world)
+    declining = [device for device in world.honest if device.label in world.declining]
+    with world.calm():
+        world.act(Action("jam"))
+        for device in world.honest:
+            device.sync()
+        world.act(Action("reform"))
+        world.clock.advance(DAY)
+        for device in declining:
+            device.sync()
+        if world.users is not None:
+            world.users()
+        for device in declining:
+            device.sync()
+
+
 REFORMING = Scenario("a group that is jammed and re-formed", _kit, ACTIONS, 40, prepare=_prepare)
 """An insider jams the group; administrators replace it at once and in bad weather, and the insider does, too."""
+DECLINING = dataclasses.replace(
+    REFORMING, name="a re-formed group that some do not want", prepare=_prepare_declining
+)
+"""The same, with users who decline whatever they are asked into, and go on asking in the group before."""
 
 
 @contextlib.contextmanager
 def anybody_replaces(_world: World) -> Iterator[None]:
     """D-SUC-6 without the question who may replace a group."""
     with mock.patch.object(inviting, "may_reform", return_value=True):
+        yield
+
+
+@contextlib.contextmanager
+def declining_is_forgotten(_world: World) -> Iterator[None]:
+    """D-BOX-13 without what it says of who asks to return: such a device is added anew all the same."""
+
+    def forgetting(real: Any) -> Any:  # noqa: ANN401 - a method of Conversation
+        def answer(*args: Any) -> Any:  # noqa: ANN401 - what the real one takes and gives
+            with mock.patch.object(Vault, "going", return_value={}):
+                return real(*args)
+
+        return answer
+
+    with (
+        mock.patch.object(Returning, "_returning", forgetting(Returning._returning)),  # noqa: SLF001
+        mock.patch.object(Making, "_readd", forgetting(Making._readd)),  # noqa: SLF001
+    ):
         yield
 
 

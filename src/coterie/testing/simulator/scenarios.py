@@ -9,7 +9,7 @@ from coterie.testing.simulator.insider import Insider
 from coterie.testing.simulator.later_devices import LATER
 from coterie.testing.simulator.liar import LyingService
 from coterie.testing.simulator.outsiders import LinkHolder, RemovedMember
-from coterie.testing.simulator.reformings import REFORMING
+from coterie.testing.simulator.reformings import DECLINING, REFORMING
 from coterie.testing.simulator.run import STORMY, Scenario
 from coterie.testing.simulator.successions import MOVING
 from coterie.testing.simulator.world import Kit, World
@@ -154,5 +154,6 @@ SCENARIOS = (
     WITH_LIAR_AND_INSIDER,
     MOVING,
     REFORMING,
+    DECLINING,
     LATER,
 )

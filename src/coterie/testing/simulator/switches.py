@@ -21,6 +21,7 @@ from coterie.client.conversation import Conversation
 from coterie.client.line import Line
 from coterie.client.outcomes import Evidence, Stuck, Void
 from coterie.client.rereading import Rereading
+from coterie.client.returning import Returning
 from coterie.client.tending import Tending
 from coterie.client.trail import Trail
 from coterie.client.vault import Vault
@@ -334,6 +335,14 @@ _REPLACED = dataclasses.replace(
     actions=("jam", "attack", "attack", "sync", "sync", "reform", "follow", "follow"),
     length=16,
 )
+_DECLINED = dataclasses.replace(
+    reformings.DECLINING,
+    actions=("jam", "attack", "sync", "sync", "reform", "follow", "follow"),
+    length=16,
+)
+_ASKED_BEFORE = dataclasses.replace(
+    reformings.DECLINING, actions=("tick",), length=3, prepare=reformings.asks_and_declines
+)
 _ENROLLED = dataclasses.replace(
     later_devices.LATER,
     actions=("enrol", "look", "look", "sync", "sync", "unlink", "renew"),
@@ -564,6 +573,18 @@ SWITCHES: tuple[Switch, ...] = (
         _REPLACED,
         frozenset({"a_jammed_group_goes_on_together"}),
         20,
+    ),
+    Switch(
+        "D-BOX-13: who does not come into a re-formed group is removed from it",
+        _patch(Returning, "_take_decline", lambda *_: False),
+        _DECLINED,
+        frozenset({"who_declines_is_let_go"}),
+    ),
+    Switch(
+        "D-BOX-13: who does not come is not added anew because it asked to return before",
+        reformings.declining_is_forgotten,
+        _ASKED_BEFORE,
+        frozenset({"who_declines_is_let_go"}),
     ),
     Switch(
         "D-DIR-10: who was in the group is not brought back",

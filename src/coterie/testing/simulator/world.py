@@ -123,6 +123,8 @@ class World:
         """Whether somebody made a Commit that nobody may be able to follow."""
         self.reformed: dict[bytes, str] = {}
         """The logs of the groups that honest members made in the place of a jammed one, and who made them."""
+        self.declining: set[str] = set()
+        """Devices whose users come into no group that takes the place of another one."""
         self.later: set[str] = set()
         """Devices that their users enrolled later and want in the group."""
         self.unlinked: set[str] = set()
@@ -194,6 +196,11 @@ class World:
     def honest(self) -> list[Device]:
         """The devices that follow the protocol."""
         return [d for d in self.devices.values() if d.label not in self.kit.dishonest]
+
+    @property
+    def together(self) -> list[Device]:
+        """The honest devices that are to end in one group: all but those that did not come into a re-formed one."""
+        return [d for d in self.honest if not self.reformed or d.label not in self.declining]
 
     def pick(self, number: int, *, active: bool = True) -> Device | None:
         """An honest device in the group."""
@@ -473,7 +480,7 @@ class World:
 
     def members(self) -> set[str]:
         """Who is in the group, as the honest members who are furthest on see it; a stuck one may not know it is out."""
-        lines = [line for d in self.honest if d.status == "active" and (line := d.line())]
+        lines = [line for d in self.together if d.status == "active" and (line := d.line())]
         if not lines:
             # All are stuck: where a path may have failed for all, or all are copies, the line is over (D-SUC-6).
             over = self.hopeless or bool(self.observer.restored)
@@ -486,7 +493,7 @@ class World:
         if self.kit.lying_service:
             return []
         members = self.members()
-        return [d for d in self.honest if d.label in members and d.status != "active"]
+        return [d for d in self.together if d.label in members and d.status != "active"]
 
 
 _MOST_ROUNDS = 12
