@@ -57,6 +57,11 @@ class World:
     def __post_init__(self) -> None:
         self.start()
 
+    def restart(self) -> None:
+        """Ends the service and starts it again, over the same database."""
+        self.service.close()
+        self.start()
+
     def start(self) -> None:
         self.ledger = Ledger(self.path)
         self.service = AuthenticationService(

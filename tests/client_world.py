@@ -186,6 +186,7 @@ async def world(folder: Path, places: Places | None = None) -> AsyncIterator[Wor
             yield made
     finally:
         await made.delivery.close()
+        made.authentication.close()
 
 
 def texts(client: Client) -> list[str]:

@@ -6,6 +6,7 @@ import logging
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def anyio_backend() -> str:
 async def _closed(world: World, anyio_backend: str) -> AsyncIterator[None]:
     yield
     await world.http.aclose()
+    world.service.close()
     world.ledger.close()
 
 
@@ -153,7 +155,7 @@ async def test_a_key_is_of_one_device_only(world: World) -> None:
 
 async def test_a_user_has_a_limited_number_of_devices(world: World) -> None:
     world.settings = replace(world.settings, max_devices=2)
-    world.start()
+    world.restart()
     for _ in range(2):
         await world.enrolled("alice")
     await refused(ErrorCode.TOO_MANY, world.enrolled("alice"))
@@ -216,9 +218,8 @@ async def test_a_used_nonce_is_remembered_over_a_restart_for_as_long_as_its_requ
     signature = key.sign(as_api.to_be_signed(Operation.LINK, content))
     signed = as_api.SignedRequest(content, key.signature_key, signature)
     world.service.link(signed)
-    world.ledger.close()
     world.time += 300
-    world.start()
+    world.restart()
     world.ledger.expire(world.time)
     with pytest.raises(Refused) as caught:
         world.service.link(signed)
@@ -345,7 +346,7 @@ async def test_who_may_not_renew_any_more_brings_in_no_device_and_throws_out_no_
 
 async def test_a_device_gets_a_limited_number_of_certificates_in_a_day(world: World) -> None:
     world.settings = replace(world.settings, certificates_per_day=3)
-    world.start()
+    world.restart()
     key, _ = await world.enrolled()
     for _ in range(2):
         await world.client.renew(key)
@@ -458,7 +459,7 @@ async def test_verifiers_take_lists_of_a_service_that_was_restored_from_a_backup
     world.ledger.close()
     world.path = world.path.with_name("restored.sqlite")
     world.time += HOUR
-    world.start()
+    world.restart()
     lists.update(world.service.revocation_list())
 
 
@@ -480,7 +481,8 @@ async def test_no_code_and_no_exact_time_is_stored(world: World) -> None:
     issued = await world.client.enrol(key, "alice", code)
     world.code("alice")
     world.service.revoke_user("alice", issued.device.decode())
-    dump = "\n".join(sqlite3.connect(world.path).iterdump())
+    with closing(sqlite3.connect(world.path)) as beside:
+        dump = "\n".join(beside.iterdump())
     assert code not in dump
     assert code.replace("-", "") not in dump
     assert str(world.time) not in dump
@@ -504,7 +506,7 @@ async def test_logs_and_metrics_name_nobody(world: World, caplog: pytest.LogCapt
 
 async def test_one_network_cannot_try_codes_without_end_and_another_can_go_on(world: World) -> None:
     world.settings = Settings(enrolments_burst=3)
-    world.start()
+    world.restart()
     codes = [
         ErrorCode.BAD_CODE,
         ErrorCode.BAD_CODE,
@@ -592,7 +594,8 @@ async def test_a_database_of_a_newer_version_or_of_another_program_is_refused(
 
 
 async def test_a_new_database_has_the_present_schema(world: World) -> None:
-    found = sqlite3.connect(world.path).execute("PRAGMA user_version").fetchone()
+    with closing(sqlite3.connect(world.path)) as beside:
+        found = beside.execute("PRAGMA user_version").fetchone()
     assert found == (SCHEMA_VERSION,)
 
 

@@ -37,7 +37,7 @@ def anyio_backend() -> str:
 async def _closed(world: World, anyio_backend: str) -> AsyncIterator[None]:
     yield
     await world.http.aclose()
-    world.ledger.close()
+    world.service.close()
 
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +58,7 @@ async def test_a_burst_is_taken_whole_and_not_one_more() -> None:
 @pytest.mark.parametrize("path", ["realm", "revocations"])
 async def test_what_anybody_may_ask_is_rated_as_well(world: World, path: str) -> None:
     world.settings = replace(world.settings, requests_burst=2, requests_interval=60.0)
-    world.start()
+    world.restart()
     url = f"http://service/v1/{path}"
     for _ in range(2):
         assert (await world.http.get(url)).status_code == 200
@@ -72,7 +72,7 @@ async def test_signed_requests_have_the_rate_of_all_requests_and_enrolments_one_
 ) -> None:
     key, _ = await world.enrolled()
     world.settings = replace(world.settings, requests_burst=3, enrolments_burst=1)
-    world.start()
+    world.restart()
     other = world.add("bob")
     await world.client.enrol(Key(), "bob", other)
     await refused(ErrorCode.RATE_LIMITED, world.client.enrol(Key(), "bob", other))

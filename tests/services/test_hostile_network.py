@@ -12,7 +12,7 @@ import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -68,7 +68,8 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     installed = Installation(home / "here", CONFIG + RATES)
     with installed.serving() as (url, _):
         config = load(installed.config)
-        yield Services(url, installed.home / "data", open_authentication(config))
+        with closing(open_authentication(config)) as authentication:
+            yield Services(url, installed.home / "data", authentication)
 
 
 @dataclass

@@ -455,7 +455,7 @@ def test_an_answered_enrolment_outlasts_sigkill_and_an_unanswered_one_is_all_or_
     assert answers
     assert all(final[i] == issued for i, issued in answers.items())
     assert all(len(service.devices_of(f"user{i}")) == 1 for i in users)
-    service.ledger.close()
+    service.close()
 
 
 # -- what is deployed

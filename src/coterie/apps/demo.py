@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -369,7 +369,7 @@ class Demo:
         for column in ("epoch", "entry", "what the service sees", "bytes", "received"):
             table.add_column(column)
         kinds = {1: "message", 2: "end of an epoch", 3: "correction", 4: "successor"}
-        with sqlite3.connect(f"file:{logs}?mode=ro", uri=True) as database:
+        with closing(sqlite3.connect(f"file:{logs}?mode=ro", uri=True)) as database:
             rows = database.execute(
                 "SELECT epoch, number, kind, size, hour FROM entry ORDER BY key LIMIT 6"
             ).fetchall()

@@ -6,6 +6,8 @@ Each command reads the configuration, does one thing and says what it did. `cli`
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +62,8 @@ def _config(path: Path | None) -> Config:
     return config
 
 
-def _service(path: Path | None) -> AuthenticationService:
+@contextmanager
+def _service(path: Path | None) -> Iterator[AuthenticationService]:
     from coterie.apps.serve import authentication_directory, open_authentication
 
     config = _config(path)
@@ -71,7 +74,8 @@ def _service(path: Path | None) -> AuthenticationService:
     directory = authentication_directory(config)
     if not directory.exists():
         note("setting up", f"the Authentication Service of {config.realm} in {directory}")
-    return open_authentication(config)
+    with closing(open_authentication(config)) as service:
+        yield service
 
 
 @app.command(rich_help_panel=PANEL)
@@ -124,15 +128,15 @@ def user_add(name: NameArgument, config: ConfigOption = None, as_json: JsonOptio
 
     Example: coterie user add alice
     """
-    service = _service(config)
-    _show_code(name, service.ca.realm, service.add_user(name), as_json=as_json)
+    with _service(config) as service:
+        _show_code(name, service.ca.realm, service.add_user(name), as_json=as_json)
 
 
 @user_app.command("code")
 def user_code(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show another one-time code, for a user who has lost every device."""
-    service = _service(config)
-    _show_code(name, service.ca.realm, service.new_code(name), as_json=as_json)
+    with _service(config) as service:
+        _show_code(name, service.ca.realm, service.new_code(name), as_json=as_json)
 
 
 @user_app.command("devices")
@@ -140,7 +144,8 @@ def user_devices(
     name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
     """List a user's devices that are not revoked."""
-    found = _service(config).devices_of(name)
+    with _service(config) as service:
+        found = service.devices_of(name)
     if as_json:
         answer([{"device": d, "valid_until": until} for d, until in found], as_json=True)
         return
@@ -163,8 +168,8 @@ def user_revoke(
 
     Others see it with the next list of the revoked that they fetch. Members of groups are told, and remove the user.
     """
-    service = _service(config)
-    service.revoke_user(name, device)
+    with _service(config) as service:
+        service.revoke_user(name, device)
     what = f"device {device} of {name}" if device else f"{name}, with all devices"
     words = (
         f"revoked {escape(what)}; others see it with the next list of the revoked that they fetch"
@@ -180,11 +185,11 @@ def user_delete(
     as_json: JsonOption = False,
 ) -> None:
     """Revoke a user and forget the name. Nobody can have the name again."""
-    service = _service(config)
-    service.devices_of(name)
-    if not yes:
-        typer.confirm(f"Delete {name}@{service.ca.realm} for good?", abort=True, err=True)
-    service.delete_user(name)
+    with _service(config) as service:
+        service.devices_of(name)
+        if not yes:
+            typer.confirm(f"Delete {name}@{service.ca.realm} for good?", abort=True, err=True)
+        service.delete_user(name)
     answer({"user": f"{name}@{service.ca.realm}"}, f"deleted {escape(name)}", as_json=as_json)
 
 

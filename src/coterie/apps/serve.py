@@ -299,7 +299,7 @@ class ServicesApp:
         if "authentication" in config.services:
             local = open_authentication(config)
             self._authentication = create_app(local, monitoring=config.monitoring)
-            self._close.append(partial(asyncio.to_thread, local.ledger.close))
+            self._close.append(partial(asyncio.to_thread, local.close))
         if "delivery" in config.services:
             self._add_delivery(config, local)
 

@@ -118,6 +118,9 @@ def open_database(
         connection = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=10
         )
+    except sqlite3.Error as error:
+        raise _cannot_open(path, error) from error
+    try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -125,10 +128,16 @@ def open_database(
         connection.execute("BEGIN IMMEDIATE")
         _migrate(connection, path, application_id, migrations)
         connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        msg = f"cannot open the database {path}: {error}"
-        raise StorageError(msg) from error
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _cannot_open(path, error) from error
+        raise
     return connection
+
+
+def _cannot_open(path: Path, error: sqlite3.Error) -> StorageError:
+    return StorageError(f"cannot open the database {path}: {error}")
 
 
 def _migrate(

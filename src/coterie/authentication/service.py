@@ -62,6 +62,10 @@ class AuthenticationService:
         self._code_key = code_key
         self._clock = clock
 
+    def close(self) -> None:
+        """Closes the database; nothing can be asked of the service afterwards."""
+        self.ledger.close()
+
     # -- for the operator
 
     def add_user(self, name: str) -> as_api.LinkCode:
