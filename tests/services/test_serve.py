@@ -354,6 +354,15 @@ def test_a_backup_that_was_changed_damaged_or_is_none_is_not_restored(
     assert "not a complete backup" in here.fails("restore", str(tmp_path / "nothing"))
 
 
+def test_services_do_not_start_on_data_that_was_restored_in_part(here: Installation) -> None:
+    (here.home / "data").mkdir()
+    (here.home / "data" / ".restoring").touch()
+    for command in (("serve",), ("user", "add", "alice"), ("backup", str(here.home / "copy"))):
+        assert "was cut off: run `coterie restore` again" in here.fails(*command)
+    # No key was made in the place of one that is still to come.
+    assert [path.name for path in (here.home / "data").iterdir()] == [".restoring"]
+
+
 def test_there_is_nothing_to_back_up_before_the_first_start(here: Installation) -> None:
     assert "nothing to copy" in here.fails("backup", str(here.home / "copy"))
 

@@ -2,69 +2,105 @@
 
 A backup is a directory with the same layout and a manifest of hashes. Databases stay apart from each other in it, as
 they are in use: whoever gets one of them gets no more than before.
+
+What is there under its name is whole, and on the disk, so that a power cut after the last word takes nothing of it: a
+backup gets its name at the end, and a data directory says of itself that it is being restored until it is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import secrets
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from coterie.authentication.keystore import write_private
+from coterie.authentication.keystore import sync_directory
 from coterie.errors import StateError, StorageError
 
 MANIFEST: Final = "backup.json"
 _FORMAT: Final = 1
+_RESTORING: Final = ".restoring"
+"""Stands in a data directory until everything is there."""
 _LEFT_OUT: Final = ("-wal", "-shm", "-journal", ".lock")
 
 
 def back_up(data: Path, target: Path) -> list[str]:
     """Copies the data directory to `target`, which must not exist; gives the names of the files.
 
-    Each database is copied as it is at one moment, while others write to it. Raises `StateError` or `StorageError`.
+    Each database is copied as it is at one moment, while others write to it. Raises `StateError` or `StorageError`;
+    nothing of the backup is there then.
     """
+    check_restored(data)
     if target.exists():
         msg = f"{target} is there already; name a directory that does not exist"
         raise StateError(msg)
-    names = _files(data)
-    if not names:
-        msg = f"there is nothing to copy in {data}"
+    if target.resolve().is_relative_to(data.resolve()):
+        msg = f"{target} lies in the data directory, and would be lost with it: name another place"
         raise StateError(msg)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        target.mkdir(mode=0o700, parents=True)
+        names = _files(data)
+        if not names:
+            msg = f"there is nothing to copy in {data}"
+            raise StateError(msg)
+        _make_directory(partial)
         for name in names:
-            _copy(data / name, target / name)
+            _copy(data / name, partial / name)
+        manifest = {"format": _FORMAT, "files": {name: _hash(partial / name) for name in names}}
+        (partial / MANIFEST).touch(mode=0o600)
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
+        _sync_all(partial)
+        partial.rename(target)
+        sync_directory(target.parent)
     except (OSError, sqlite3.Error) as error:
-        msg = f"the backup to {target} failed and is not complete: {error}"
+        msg = f"the backup to {target} failed: {error}"
         raise StorageError(msg) from error
-    hashes = {name: _hash(target / name) for name in names}
-    manifest = {"format": _FORMAT, "files": hashes}
-    write_private(target / MANIFEST, json.dumps(manifest, indent=2).encode())
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return names
 
 
 def put_back(source: Path, data: Path) -> list[str]:
     """Copies a backup into an empty data directory; gives the names of the files.
 
-    Everything is checked before anything is written. Raises `StateError` if there is data already, `StorageError` for
-    a backup that is not complete, was changed, or holds a database that is not sound.
+    Everything is checked before anything is written. What an earlier call left that was cut off is replaced. Raises
+    `StateError` if there is data already, `StorageError` for a backup that is not complete, was changed, or holds a
+    database that is not sound.
     """
-    if data.exists() and any(data.iterdir()):
+    if data.exists() and any(data.iterdir()) and not (data / _RESTORING).exists():
         msg = f"{data} is not empty; stop the services and move it away first"
         raise StateError(msg)
     files = _checked(source)
     try:
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(data)
+        (data / _RESTORING).touch(mode=0o600)
+        sync_directory(data)
+        for left in data.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != _RESTORING:
+                left.unlink()
         for name in files:
             _copy(source / name, data / name)
+        _sync_all(data)
+        (data / _RESTORING).unlink()
+        sync_directory(data)
     except (OSError, sqlite3.Error) as error:
-        msg = f"restoring to {data} failed and is not complete; empty it and try again: {error}"
+        msg = f"restoring to {data} failed and is not complete; try again: {error}"
         raise StorageError(msg) from error
     return files
+
+
+def check_restored(data: Path) -> None:
+    """Raises `StateError` where restoring was cut off: services would make new keys in the place of those that lack."""
+    if (data / _RESTORING).exists():
+        msg = f"restoring to {data} was cut off: run `coterie restore` again"
+        raise StateError(msg)
 
 
 def _files(data: Path) -> list[str]:
@@ -76,6 +112,24 @@ def _files(data: Path) -> list[str]:
         for path in found
         if not path.name.startswith(".") and not path.name.endswith(_LEFT_OUT)
     )
+
+
+def _make_directory(directory: Path) -> None:
+    """Makes a directory and those above it, durably."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in missing:
+        sync_directory(path.parent)
+
+
+def _sync_all(directory: Path) -> None:
+    """Has everything in a directory on the disk, with its names."""
+    for path in (*directory.rglob("*"), directory):
+        if path.is_dir():
+            sync_directory(path)
+            continue
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 def _is_database(path: Path) -> bool:

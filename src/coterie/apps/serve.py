@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from coterie.apps.backup import check_restored
 from coterie.apps.config import Config, Tls, from_table
 from coterie.apps.connections import (
     HTTP_OPTIONS,
@@ -114,6 +115,7 @@ def authentication_directory(config: Config) -> Path:
 
 def open_authentication(config: Config) -> AuthenticationService:
     """The Authentication Service over its directory, which is set up if it is not there."""
+    check_restored(config.data)
     directory = authentication_directory(config)
     passphrase = _passphrase(config, directory) if config.root.key_file is None else None
     authority = load_authority(
@@ -234,7 +236,8 @@ def open_delivery(config: Config, trust: _Trust) -> DeliveryService:
 
 @contextlib.contextmanager
 def sole_user(config: Config) -> Iterator[None]:
-    """Holds the data directory; raises `StateError` if another process serves from it."""
+    """Holds the data directory; raises `StateError` if another process serves from it, or it is not restored wholly."""
+    check_restored(config.data)
     try:
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

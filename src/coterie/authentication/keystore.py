@@ -49,13 +49,14 @@ def write_private(path: Path, content: bytes) -> None:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}"
         raise StorageError(msg) from error
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Makes the names in a directory durable, where the system needs that and can do it."""
     if sys.platform == "win32":
         return
     descriptor = os.open(directory, os.O_RDONLY)
