@@ -32,6 +32,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = dict[bytes, bytes]
 
 PREFIX: Final = "/v1/"
 log = logging.getLogger("coterie.delivery")
@@ -85,39 +86,47 @@ class DeliveryApp:
         await _respond(send, status, kind, body)
 
     async def _operation(self, operation: str, scope: Scope, receive: Receive, send: Send) -> None:
-        held = Held(self._held, self._requester(scope))
+        headers: Headers = dict(scope["headers"])
+        held = Held(self._held, self._requester(scope, headers))
         try:
-            await self._operate(operation, scope, receive, send, held)
+            await self._operate(operation, scope["method"], headers, receive, send, held)
         finally:
             held.give_back()
 
     async def _operate(
-        self, operation: str, scope: Scope, receive: Receive, send: Send, held: Held
+        self,
+        operation: str,
+        method: str,
+        headers: Headers,
+        receive: Receive,
+        send: Send,
+        held: Held,
     ) -> None:
         started = time.perf_counter()
-        headers: tuple[tuple[bytes, bytes], ...] = ()
+        extra: tuple[tuple[bytes, bytes], ...] = ()
         try:
-            answer = (await self._answer(operation, scope, receive, held)).encode()
+            answer = (await self._answer(operation, method, headers, receive, held)).encode()
             held.take(len(answer))
             outcome, status = "ok", 200
         except Refused as refused:
             failure = refused.failure()
             answer, status = failure.encode(), HTTP_STATUS[refused.code]
-            outcome, headers = refused.code.name.lower(), _retry_header(failure)
+            outcome, extra = refused.code.name.lower(), _retry_header(failure)
         except Exception as error:  # noqa: BLE001 - the last resort: say no more than that it failed
             failure = Failure(ErrorCode.INTERNAL, b"the service failed", 1)
             answer, status = failure.encode(), 500
-            outcome, headers = "internal", _retry_header(failure)
+            outcome, extra = "internal", _retry_header(failure)
             # A traceback could show what a request held, so only the class is written down.
             log.error("request failed: %s in %s", type(error).__name__, operation)  # noqa: TRY400
         seconds = time.perf_counter() - started
         self._service.metrics.request(operation, outcome, seconds)
         log.debug("%s %s %.1f ms", operation, outcome, seconds * 1000)
-        await _respond(send, status, api.MEDIA_TYPE.encode(), answer, headers)
+        await _respond(send, status, api.MEDIA_TYPE.encode(), answer, extra)
 
-    async def _answer(self, operation: str, scope: Scope, receive: Receive, held: Held) -> Struct:
-        headers = dict(scope["headers"])
-        if scope["method"] != "POST":
+    async def _answer(
+        self, operation: str, method: str, headers: Headers, receive: Receive, held: Held
+    ) -> Struct:
+        if method != "POST":
             raise _malformed("requests of this protocol are POST")
         _check_version(headers.get(api.VERSION_HEADER.lower().encode()))
         body = await self._body(headers, receive, held)
@@ -127,7 +136,7 @@ class DeliveryApp:
             raise _malformed(str(error)) from error
         return await self._service.handle(operation, request, held.requester)
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive, held: Held) -> bytes:
+    async def _body(self, headers: Headers, receive: Receive, held: Held) -> bytes:
         limit = self._service.settings.max_bundle
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
@@ -149,9 +158,9 @@ class DeliveryApp:
             held.take(len(parts[-1]))
         return b"".join(parts)
 
-    def _requester(self, scope: Scope) -> Requester:
+    def _requester(self, scope: Scope, headers: Headers) -> Requester:
         peer = (scope.get("client") or ("",))[0]
-        forwarded = dict(scope["headers"]).get(b"x-forwarded-for")
+        forwarded = headers.get(b"x-forwarded-for")
         settings = self._service.settings
         address = client_address(
             peer, None if forwarded is None else forwarded.decode("latin-1"), settings

@@ -74,7 +74,8 @@ async def _http(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    # Once, as an iterable may be gone through: a dictionary of them is made once for each request.
+    raw = iter([(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()])
     scope = {
         "type": "http",
         "path": path,
