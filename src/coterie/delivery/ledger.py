@@ -188,6 +188,9 @@ class LogTransaction(Protocol):
     def ages(self, epoch: Epoch) -> Ages:
         """The hours that retention goes by."""
 
+    def newest_hour(self) -> int | None:
+        """The hour in which something was stored last, of what is still kept; None where nothing is."""
+
     def set_due(self, epoch: Epoch, hour: int) -> None:
         """Notes when retention may next have something to do in the epoch."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from coterie.delivery.ledger import Ages, Epoch, LogTransaction
-from coterie.delivery.settings import HOUR, Settings
+from coterie.delivery.settings import DAY, HOUR, Settings
 
 _BATCH = 20
+_LEAP = 7 * DAY
+"""So much later than the round before, or than anything that is stored, a round finds a clock that may be wrong."""
 
 
 def over_at(epoch: Epoch, ages: Ages, settings: Settings) -> int:
@@ -28,6 +30,30 @@ class Swept:
 
     def __bool__(self) -> bool:
         return self.more
+
+
+@dataclass(slots=True)
+class ClockWatch:
+    """Whether anything may be dropped at the time that the clock says (D-RET-6).
+
+    A machine may start with a clock that is years ahead and set right a moment later: all would be gone by then.
+    """
+
+    wait: float
+    """For how many seconds nothing is dropped where the clock went far ahead."""
+    last: float | None = None
+    """When it was right last: a round was made, or something was stored."""
+    found_at: float | None = None
+    """By a clock that nobody sets: when it was found ahead. None while it is not."""
+
+    def may_be_wrong(self, now: float, monotonic: float) -> bool:
+        """Whether it is too early for a round of retention; where not, one is made now."""
+        if self.last is not None and now - self.last > _LEAP:
+            self.found_at = monotonic if self.found_at is None else self.found_at
+            if monotonic - self.found_at < self.wait:
+                return True
+        self.last, self.found_at = now, None
+        return False
 
 
 def sweep(tx: LogTransaction, settings: Settings, now: float) -> Swept:

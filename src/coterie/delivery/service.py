@@ -26,7 +26,7 @@ from coterie.delivery.hub import Channel, Hub
 from coterie.delivery.limits import Clock, Limiter, Requester
 from coterie.delivery.logs import Accepted, Logs
 from coterie.delivery.metrics import Metrics
-from coterie.delivery.settings import HOUR, Settings
+from coterie.delivery.settings import DAY, HOUR, Settings
 from coterie.delivery.signatures import SignatureChecks
 from coterie.delivery.sqlite_ledger import SQLiteLedger
 from coterie.delivery.store import Connection, Store
@@ -108,6 +108,7 @@ class DeliveryService:
         self.hub = Hub()
         self.metrics = Metrics()
         self._sweeper: asyncio.Task[None] | None = None
+        self._watch = retention.ClockWatch(self.settings.clock_wait)
         self._handlers = self._routes()
 
     def _routes(self) -> dict[str, Handler]:
@@ -160,11 +161,30 @@ class DeliveryService:
     async def _sweep_for_ever(self) -> None:
         while True:
             try:
-                await self.sweep()
+                if not await self._clock_may_be_wrong():
+                    await self.sweep()
             except Exception as error:  # noqa: BLE001 - whatever it was, what is too old must go next time
                 self.metrics.count("sweep_failures")
                 _log.error("retention failed", extra={"reason": type(error).__name__})
             await asyncio.sleep(self.settings.sweep_interval)
+
+    async def _clock_may_be_wrong(self) -> bool:
+        watch = self._watch
+        if watch.last is None:
+            newest = await self._ledger.read(lambda tx: tx.newest_hour())
+            watch.last = None if newest is None else float(newest * HOUR)
+        known = watch.found_at is not None
+        if not watch.may_be_wrong(self._clock(), time.monotonic()):
+            return False
+        if not known:
+            _log.warning(
+                "the clock went far ahead: in case it is wrong, nothing is dropped for a while",
+                extra={
+                    "days": int(self._clock() - (watch.last or 0)) // DAY,
+                    "seconds": watch.wait,
+                },
+            )
+        return True
 
     async def ready(self) -> bool:
         """Whether both databases answer."""
@@ -319,6 +339,7 @@ class DeliveryService:
         """What the metrics show besides counters."""
         return {
             "subscriptions": self.hub.subscriptions,
+            "clock_far_ahead": self._watch.found_at is not None,
             "signature_process_failures": self._signatures.failures,
             "log_writes_waiting": self._ledger.store.depth,
             "directory_writes_waiting": self._store.depth,

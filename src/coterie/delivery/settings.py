@@ -101,6 +101,8 @@ class Settings:
     """The owner is told when so few key packages of a suite are left (D-DIR-6)."""
     sweep_interval: float = 300.0
     """Between two rounds of retention."""
+    clock_wait: float = 3600.0
+    """For how long nothing is dropped where the clock is a week or more ahead of the round before (D-RET-6)."""
     max_subscriptions: int = 1000
     """Subscriptions on one connection."""
     max_waiting: int = 2 * MIB

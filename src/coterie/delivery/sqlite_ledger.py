@@ -502,6 +502,15 @@ class SQLiteTransaction:
         )
         return Ages(*row)
 
+    def newest_hour(self) -> int | None:
+        """See LogTransaction."""
+        # The last rows, since no index has the hours.
+        (hour,) = self._one(
+            "SELECT max(hour) FROM (SELECT * FROM (SELECT hour FROM entry ORDER BY key DESC LIMIT 1)"
+            " UNION ALL SELECT * FROM (SELECT opened_hour FROM epoch ORDER BY key DESC LIMIT 1))"
+        )
+        return None if hour is None else int(hour)
+
     def set_due(self, epoch: Epoch, hour: int) -> None:
         """See LogTransaction."""
         self._db.execute("UPDATE epoch SET due = ? WHERE key = ?", (hour, epoch.key))
