@@ -519,6 +519,7 @@ def test_one_thread_of_a_script_listens_while_others_write(tmp_path: Path) -> No
             assert not listening.done()
         with pytest.raises(StateError, match="another thread closed the client"):
             listening.result(10)
+        assert repr(theirs) == f"BlockingGroup({theirs.id[:8]}…)"
 
     async def story() -> None:
         async with _services(tmp_path) as services:

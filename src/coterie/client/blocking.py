@@ -77,6 +77,10 @@ def _same(method: Callable[Concatenate[T, P], R]) -> Callable[Concatenate[_Facad
 class BlockingGroup(_Facade[GroupHandle]):
     """`GroupHandle` for scripts; the methods are those of `GroupHandle`."""
 
+    def __repr__(self) -> str:
+        # Not its name, which cannot be read any more once the client is closed.
+        return f"BlockingGroup({self.id[:8]}…)"
+
     add = _blocking(GroupHandle.add)
     remove = _blocking(GroupHandle.remove)
     rename = _blocking(GroupHandle.rename)

@@ -27,7 +27,7 @@ def replace_file(path: Path, content: bytes, *, overwrite: bool) -> None:
             with contextlib.suppress(FileExistsError):
                 give_name(temporary, path)
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             temporary.unlink()
     sync_directory(path.parent)
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ import apsw
 from coterie.errors import StateError, StorageError
 from coterie.storage.database import Row, explain
 from coterie.storage.files import give_name, sync_directory
+from coterie.storage.key import encode_passphrase
 from coterie.storage.records import Message, MessageState
 
 _APPLICATION_ID: Final = 0x436F7448
@@ -65,7 +65,9 @@ def write_history(path: Path, passphrase: str, messages: Iterable[Message]) -> i
         msg = f"the history cannot be written to {path}: {error.strerror}"
         raise StorageError(msg) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # What failed before says why; a place that is no directory would have it said again.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return count
 
 
@@ -101,8 +103,8 @@ def _connect(path: Path, passphrase: str, flags: int) -> apsw.Connection:
     try:
         for setting in _CIPHER:
             connection.execute(f"PRAGMA {setting}").fetchall()
-        encoded = unicodedata.normalize("NFC", passphrase).encode().hex()
-        connection.execute(f"PRAGMA hexkey='{encoded}'", can_cache=False).fetchall()
+        encoded = encode_passphrase(passphrase)
+        connection.execute(f"PRAGMA hexkey='{encoded.hex()}'", can_cache=False).fetchall()
         # The journal of a file that only gets its name when it is complete would protect nothing.
         for setting in ("journal_mode=OFF", "synchronous=FULL", "trusted_schema=OFF"):
             connection.execute(f"PRAGMA {setting}").fetchall()

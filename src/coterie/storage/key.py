@@ -71,8 +71,7 @@ class StorageKey(Confidential):
         if not passphrase:
             msg = "the passphrase is empty; choose one of several words"
             raise StorageError(msg)
-        encoded = Secret(unicodedata.normalize("NFC", passphrase).encode())
-        return cls("passphrase", encoded, cost or KeyCost())
+        return cls("passphrase", encode_passphrase(passphrase), cost or KeyCost())
 
     @staticmethod
     def forget_in_keyring(name: str) -> None:
@@ -156,6 +155,18 @@ _NAMES: Final = {
     "keyring": "the key from the system's keyring",
     "given": "the key that was given",
 }
+
+
+def encode_passphrase(passphrase: str) -> Secret:
+    """A passphrase in bytes, the same for all encodings of its characters (Unicode NFC).
+
+    Raises `StorageError` for what is no text, as a terminal or variable in another encoding gives.
+    """
+    with contextlib.suppress(UnicodeEncodeError):
+        return Secret(unicodedata.normalize("NFC", passphrase).encode())
+    # Not raised while that is handled, which holds the passphrase.
+    msg = "the passphrase is no text in UTF-8; look at the terminal's encoding, or choose another passphrase"
+    raise StorageError(msg)
 
 
 def key_kind(path: Path) -> str | None:

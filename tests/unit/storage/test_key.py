@@ -81,6 +81,13 @@ def test_a_wrong_passphrase_is_told_apart_from_damage() -> None:
         passphrase("wrong").unwrap(content, PATH)
 
 
+def test_a_passphrase_that_is_no_text_is_refused_and_not_kept() -> None:
+    with pytest.raises(StorageError, match="no text in UTF-8") as refused:
+        StorageKey.from_passphrase("secret \udcff")
+    assert "secret" not in str(refused.value)
+    assert refused.value.__context__ is None
+
+
 def test_an_empty_passphrase_is_refused() -> None:
     with pytest.raises(StorageError, match="empty"):
         StorageKey.from_passphrase("")

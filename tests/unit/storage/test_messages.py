@@ -279,8 +279,23 @@ def test_an_export_to_a_disk_without_links_is_whole(
 def test_an_export_to_a_place_that_is_not_there_is_reported(
     profile: Profile, tmp_path: Path
 ) -> None:
-    with pytest.raises(StorageError, match="cannot be written"):
-        profile.view.export_history(tmp_path / "none" / "history", "pass")
+    (tmp_path / "file").touch()
+    for place, why in (
+        ("none/history", "No such file"),
+        ("file/history", "Not a directory"),
+        ("x" * 255, "name too long"),
+    ):
+        with pytest.raises(StorageError, match=f"cannot be written to .*: .*{why}"):
+            profile.view.export_history(tmp_path / place, "pass")
+
+
+def test_a_passphrase_that_is_no_text_is_reported(profile: Profile, tmp_path: Path) -> None:
+    path = exported(profile, tmp_path)
+    with pytest.raises(StorageError, match="no text in UTF-8"):
+        profile.view.export_history(tmp_path / "other", "\udcff")
+    with profile.transaction() as tx, pytest.raises(StorageError, match="no text in UTF-8"):
+        tx.import_history(path, "\udcff")
+    assert [found.name for found in tmp_path.glob("*other*")] == []
 
 
 def test_an_import_of_no_file_or_another_file_is_reported(profile: Profile, tmp_path: Path) -> None:
