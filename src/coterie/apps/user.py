@@ -22,7 +22,7 @@ from coterie.apps.chatting import following, greet, typed_lines
 from coterie.apps.diagnosis import Check, diagnose, not_enrolled
 from coterie.apps.profile import DEFAULT_SERVER, forget_key, opened, profile_path, run
 from coterie.apps.showing import clock, person, visible
-from coterie.apps.terminal import GroupArgument, ProfileOption, catch_up, describe, go_online
+from coterie.apps.terminal import GroupArgument, ProfileOption, catch_up, check, describe, go_online
 from coterie.client import Client
 from coterie.client.events import Event, MessageReceived
 from coterie.errors import StateError
@@ -93,6 +93,7 @@ def send(
             await catch_up(client)
             handle = client.group(group)
             message_id = await handle.send(body)
+            check(client)
             state = "waiting" if handle.waiting() else "sent"
             words = "" if state == "sent" else "stored; it goes out when the service can be reached"
             answer({"id": message_id, "state": state}, words, as_json=as_json)
@@ -138,7 +139,11 @@ def _show_message(message: Message, realm: str, *, as_json: bool) -> None:
         }
         answer(facts, as_json=True)
         return
-    marks = {MessageState.WAITING: " [yellow](waiting)[/]", MessageState.SENT: " [green]✓[/]"}
+    marks = {
+        MessageState.WAITING: " [yellow](waiting)[/]",
+        MessageState.SENT: " [green]✓[/]",
+        MessageState.FAILED: " [red](not sent)[/]",
+    }
     mark = marks.get(message.state, "")
     if message.seen_by and message.state == MessageState.SENT:
         seen_by = ", ".join(person(user, realm) for user in message.seen_by)
@@ -340,12 +345,12 @@ def doctor(
 
     checks = run(task())
     if as_json:
-        answer([asdict(check) for check in checks], as_json=True)
-    for check in checks if not as_json else ():
-        mark = "[green]✓[/]" if check.good else "[yellow]![/]"
-        advice = f"\n  → {check.advice}" if check.advice and not check.good else ""
-        say(f"{mark} {check.what}{advice}")
-    if not all(check.good for check in checks):
+        answer([asdict(found) for found in checks], as_json=True)
+    for found in checks if not as_json else ():
+        mark = "[green]✓[/]" if found.good else "[yellow]![/]"
+        advice = f"\n  → {found.advice}" if found.advice and not found.good else ""
+        say(f"{mark} {found.what}{advice}")
+    if not all(found.good for found in checks):
         raise typer.Exit(1)
 
 

@@ -25,7 +25,7 @@ from typing import Self
 import httpx
 
 from coterie.client.calling import answer_calls
-from coterie.client.content import ProfileRules
+from coterie.client.content import ProfileRules, check_name
 from coterie.client.conversation import Conversation
 from coterie.client.cores import on_all_cores
 from coterie.client.creating import create_group, open_log
@@ -418,7 +418,12 @@ class Client:
         self.vault.profile.wipe()
 
     async def create_group(self, name: str, *, retention: int = RETENTION) -> GroupHandle:
-        """Makes a group of which this device is the only member, and administrator."""
+        """Makes a group of which this device is the only member, and administrator.
+
+        It is stored at once, and made as soon as the service answers: `status` is `creating` until then. Raises
+        `StateError` for a name that no group can have, and `ServiceError` where trying again would be of no use.
+        """
+        check_name(name)
         now = self._clock()
         group, request = create_group(
             self.identity, self.tools.config, name, self._server.encode(), retention, now
@@ -430,7 +435,14 @@ class Client:
             )
             step.save_group(conversation, group)
         self._conversations[conversation] = Conversation(self.tools, conversation)
-        await self._finish_creating(conversation)
+        try:
+            await self._finish_creating(conversation)
+        except ServiceError as error:
+            if isinstance(error, Refused) and error.retry_after is None:
+                with self.vault.step() as step:
+                    step.end(conversation, f"the group was not made: {error}")
+            if error.retry_after is None:
+                raise
         return GroupHandle(self, self._conversations[conversation])
 
     async def reform(self, conversation: str, without: Iterable[str] = ()) -> None:
@@ -534,10 +546,7 @@ class Client:
         failed = []
         for name in names:
             try:
-                if self.vault.status(name) == "creating":
-                    await self._finish_creating(name)
-                if self.vault.status(name) != "stopped":
-                    await self._conversations[name].sync()
+                await self._advance(self._conversations[name])
             except Unreachable:
                 raise
             except ServiceError as error:
@@ -545,6 +554,13 @@ class Client:
                 wait = min(error.retry_after or _WAIT, _LONGEST_WAIT)
                 self.tools.not_before[name.encode()] = self._clock() + math.ceil(wait)
         return failed
+
+    async def _advance(self, conversation: Conversation) -> None:
+        """Makes a group's log where that is still to be done, catches up there, and carries out what is wanted."""
+        if self.vault.status(conversation.id) == "creating":
+            await self._finish_creating(conversation.id)
+        if self.vault.status(conversation.id) != "stopped":
+            await conversation.sync()
 
     def _turns(self) -> set[str]:
         """The groups in which it is this device's turn to do something, and nothing was refused just now."""
@@ -558,7 +574,7 @@ class Client:
     async def try_sync(self, conversation: Conversation) -> None:
         """Carries out what is wanted now if the service can be reached; it stays stored otherwise."""
         with suppress(ServiceError):
-            await conversation.sync()
+            await self._advance(conversation)
 
     async def changes(self, *, poll: float = 30.0) -> AsyncIterator[bool]:
         """Goes on for ever: after each time that this device caught up, True, and False where the service was away.

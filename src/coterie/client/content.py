@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Annotated, NoReturn, Protocol
 
-from coterie.errors import DecodeError, RuleViolation
+from coterie.errors import DecodeError, RuleViolation, StateError
 from coterie.mls.credential import Credential
 from coterie.mls.extension import Extension
 from coterie.mls.group_context import GroupContext
@@ -39,6 +39,26 @@ LATEST = 253_402_128_000
 cannot be stored."""
 
 
+def utf8(text: str) -> bytes:
+    """The text as it is sent; raises `StateError` where it is none, as what is read of bytes in another encoding."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        msg = f"this is no text that can be sent: {text[:40]!a} has parts that are not Unicode characters"
+        raise StateError(msg) from None
+
+
+def check_name(name: str) -> None:
+    """Raises `StateError` for a name that no group can have."""
+    size = len(utf8(name))
+    if not name.strip():
+        msg = "a group needs a name"
+        raise StateError(msg)
+    if size > MAX_NAME:
+        msg = f"a group's name has at most {MAX_NAME} bytes, this one has {size}"
+        raise StateError(msg)
+
+
 class ContentType(Uint8Enum):
     """What a message is."""
 
@@ -56,8 +76,8 @@ class Content(Struct):
 
     @classmethod
     def text(cls, text: str, now: int) -> Content:
-        """A text with a fresh id."""
-        return cls(secrets.token_bytes(16), now, ContentType.TEXT, text.encode())
+        """A text with a fresh id; `StateError` for what is no text."""
+        return cls(secrets.token_bytes(16), now, ContentType.TEXT, utf8(text))
 
     @classmethod
     def seen(cls, message_ids: Sequence[bytes], now: int) -> Content:

@@ -166,12 +166,12 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
                     self._fall_behind(str(refused))
             elif refused.retry_after is None:
                 # Trying again is of no use, and nothing behind it may wait for ever.
-                self._give_up(intent_id, refused)
+                self._give_up(intent_id, intent, refused)
             else:
                 raise
             return
         except (RuleViolation, StateError, VerificationError) as error:
-            self._give_up(intent_id, error)
+            self._give_up(intent_id, intent, error)
             return
         if read_on:
             await self._catch_up()
@@ -210,10 +210,9 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
             with self._tools.vault.step() as step:
                 step.update_intent(intent_id, intent.replace(opened=appended.opened))
 
-    def _give_up(self, intent_id: int, error: CoterieError) -> None:
+    def _give_up(self, intent_id: int, intent: Intent, error: CoterieError) -> None:
         with self._tools.vault.step() as step:
-            step.remove_welcomes(self.id, intent_id)
-            step.remove_intent(intent_id)
+            step.give_up(self.id, intent_id, intent)
         self._line = None
         self._tools.emit(events.Problem(self.id, f"not done: {error}"))
 

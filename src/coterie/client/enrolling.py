@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from coterie.client.content import utf8
 from coterie.client.identity import Identity, SigningKey, StoredAttempt, StoredIdentity
 from coterie.client.vault import Vault
 from coterie.mls.crypto import SignaturePrivateKey, suite_of
@@ -56,7 +57,7 @@ class Enrolment:
         It is stored before it is sent, so that the answer may be lost.
         """
         suite, before = suite_of(self.cipher_suite), self.vault.attempt()
-        wanted = (name.encode(), Secret(code.encode()), self.cipher_suite)
+        wanted = (utf8(name), Secret(utf8(code)), self.cipher_suite)
         if before is not None and (before.user, before.code, before.cipher_suite) == wanted:
             return suite.load_signature_key(before.signature_key)
         key = suite.generate_signature_key(secrets.token_bytes)

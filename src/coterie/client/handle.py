@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coterie.client.admitting import JoinRequest
-from coterie.client.content import Links
+from coterie.client.content import Links, check_name
 from coterie.client.conversation import Conversation
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.links import link_of, write_link
@@ -89,7 +89,8 @@ class GroupHandle:
         await self._want(IntentKind.REMOVE, self._names(users))
 
     async def rename(self, name: str) -> None:
-        """Gives the group another name, which all members see."""
+        """Gives the group another name, which all members see; `StateError` for one that no group can have."""
+        check_name(name)
         await self._want(IntentKind.RENAME, name.encode())
 
     def rules(self) -> GroupRules:
@@ -239,8 +240,8 @@ class GroupHandle:
         await self._client.try_sync(self._conversation)
 
     def waiting(self) -> int:
-        """How many things are wanted and not done."""
-        return len(self._client.vault.intents(self.id))
+        """How many things are wanted and not done; that the group is made is one of them."""
+        return len(self._client.vault.intents(self.id)) + (self.status == "creating")
 
     async def sync(self) -> None:
         """Catches up and carries out what is wanted; raises `ServiceError` where the service is away."""

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from coterie.client.box import join_request
+from coterie.client.content import utf8
 from coterie.client.events import Problem
 from coterie.client.notes import StoredAsk
 from coterie.client.place import UNSURE
@@ -108,7 +109,7 @@ async def ask(
     Raises `StateError` for a link that is of no use, or was used in the last day.
     """
     check_link(tools, link)
-    wanted = StoredAsk(link, note[:MAX_NOTE].encode(), tools.clock())
+    wanted = StoredAsk(link, utf8(note[:MAX_NOTE]), tools.clock())
     for conversation in conversations:
         if conversation.is_active and conversation.line.binding.log_id == link.log_id:
             msg = f"this device is in the group {conversation.name!r} already"

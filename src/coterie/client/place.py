@@ -230,11 +230,19 @@ class Place:
         self._line = None
         return True
 
-    def want(self, intent: Intent) -> int:
-        """Stores an intent; it is carried out by `sync`, now or when the service can be reached."""
-        if not self.reads:
+    def _check_wanting(self) -> None:
+        """Raises `StateError` where nothing can be wanted of the group, and says whether that will be otherwise."""
+        status = self._tools.vault.status(self.id)
+        if status == "stuck":
+            msg = f"this device waits to be added again to {self.name!r}; nothing was stored: try again after that"
+            raise StateError(msg)
+        if status not in {"creating", "active", "moving"}:
             msg = f"this device is not in the group {self.name!r} any more"
             raise StateError(msg)
+
+    def want(self, intent: Intent) -> int:
+        """Stores an intent; it is carried out by `sync`, now or when the service can be reached."""
+        self._check_wanting()
         with self._tools.vault.step() as step:
             return step.add_intent(self.id, intent)
 
@@ -243,9 +251,7 @@ class Place:
 
         With it everything up to the position `answering` is marked as read, so that an answer is given once.
         """
-        if not self.reads:
-            msg = f"this device is not in the group {self.name!r} any more"
-            raise StateError(msg)
+        self._check_wanting()
         content = Content.text(text, self._tools.clock())
         with self._tools.vault.step() as step:
             step.add_intent(self.id, Intent(IntentKind.SEND, content.encode()))

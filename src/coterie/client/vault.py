@@ -9,7 +9,7 @@ from typing import Annotated
 from coterie.client.chunks import SharedState
 from coterie.client.content import Content
 from coterie.client.identity import Identity, Package, StoredAttempt, StoredIdentity
-from coterie.client.intents import Intent, Invitation, WelcomeSlice
+from coterie.client.intents import Intent, IntentKind, Invitation, WelcomeSlice
 from coterie.client.keeping import KeepingStep, KeepingView
 from coterie.client.line import Line, LineState
 from coterie.client.notes import StepNotes, VaultNotes
@@ -251,9 +251,8 @@ class Step(StepNotes, KeepingStep):
         self._tx.delete_space(_passed_space(conversation))
         self._tx.delete_space(_state_space(conversation))
         self.end_succession(conversation)
-        for intent_id, _ in self.intents(conversation):
-            self.remove_welcomes(conversation, intent_id)
-            self._tx.remove_intent(intent_id)
+        for intent_id, intent in self.intents(conversation):
+            self.give_up(conversation, intent_id, intent)
         self.forget_joins(conversation)
         self.forget_members(conversation)
         self.set_leaving(conversation, leaving=False)
@@ -285,8 +284,16 @@ class Step(StepNotes, KeepingStep):
         self._tx.update_intent(intent_id, payload=intent.encode())
 
     def remove_intent(self, intent_id: int) -> None:
-        """It is done, or given up."""
+        """It is done, or wanted no more."""
         self._tx.remove_intent(intent_id)
+
+    def give_up(self, conversation: str, intent_id: int, intent: Intent) -> None:
+        """It is not done, and not tried again: a text stays in the history as one that failed."""
+        self.remove_welcomes(conversation, intent_id)
+        self._tx.remove_intent(intent_id)
+        if intent.kind == IntentKind.SEND:
+            said = Content.decode(intent.argument)
+            self._tx.update_state(conversation.encode(), said.message_id, MessageState.FAILED)
 
     def intents(self, conversation: str) -> list[tuple[int, Intent]]:
         """What is wanted, in order."""
