@@ -7,7 +7,9 @@ objects on standard error, one a line (docs/command-line.md).
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +24,7 @@ from coterie.errors import CoterieError, ServiceError
 
 EXIT_ERROR = 1
 EXIT_LATER = 75
+EXIT_INTERRUPTED = 130
 
 _for_scripts: ContextVar[bool] = ContextVar("for_scripts", default=False)
 """Whether the command that runs was given `--json`; for what is said where its arguments are out of sight."""
@@ -105,5 +108,26 @@ def working(what: str) -> Iterator[None]:
 
 
 def ask(what: str, *, hidden: bool = False, twice: bool = False) -> str:
-    """Asks the person at the terminal, on standard error: what a command prints may be going to a file."""
-    return str(typer.prompt(what, hide_input=hidden, confirmation_prompt=twice, err=True))
+    """Asks the person at the terminal, on standard error: what a command prints may be going to a file.
+
+    Who interrupts, or ends the input, ends the command.
+    """
+    try:
+        with _interrupts_at_once():
+            return str(typer.prompt(what, hide_input=hidden, confirmation_prompt=twice, err=True))
+    except typer.Abort:
+        typer.echo(err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+@contextmanager
+def _interrupts_at_once() -> Iterator[None]:
+    """Ends a question when it is interrupted: an event loop would wait until it is answered."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -86,3 +86,6 @@ def main() -> None:
         app(prog_name="coterie")
     except CoterieError as error:
         sys.exit(answering.complain(error))
+    except KeyboardInterrupt:
+        # Before a command runs: nothing has been done.
+        sys.exit(answering.EXIT_INTERRUPTED)

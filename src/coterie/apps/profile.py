@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import platformdirs
 import typer
 
-from coterie.apps.answering import ask, note
+from coterie.apps.answering import EXIT_INTERRUPTED, ask, note
 from coterie.client import Client
 from coterie.errors import StateError, StorageError, UnsupportedError
 from coterie.mls.sodium import use_libsodium
@@ -144,4 +144,4 @@ def run(task: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(task)
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -225,8 +225,8 @@ class Client:
         if self._tools is not None:
             msg = f"this device is enrolled already, as {self.user}"
             raise StateError(msg)
-        if not self._server:
-            msg = "enrolling needs the address of the server"
+        if not self._server.startswith(("https://", "http://")):
+            msg = f"enrolling needs the server's address, which begins with https:// (or http://), not {self._server!r}"
             raise StateError(msg)
         info = await self._delivery.info()
         attempt = Enrolment(self.vault, self._server, info.receipt_key, cipher_suite)
@@ -441,7 +441,8 @@ class Client:
             if isinstance(error, Refused) and error.retry_after is None:
                 with self.vault.step() as step:
                     step.end(conversation, f"the group was not made: {error}")
-            if error.retry_after is None:
+            # What the service signed wrongly is told at once, though it is asked for again.
+            if error.retry_after is None or isinstance(error.__cause__, VerificationError):
                 raise
         return GroupHandle(self, self._conversations[conversation])
 

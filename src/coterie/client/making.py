@@ -100,7 +100,8 @@ class Making(Supplying):
             if refused.code != api.ErrorCode.UNKNOWN_NAME:
                 raise
             # The service's words name nobody, and several may be added at once.
-            who = f"{user} cannot be added: there is no such user, or no device of theirs has logged in"
+            why = "there is no such user, or no device of theirs has logged in; check the name, or try later"
+            who = f"{user} cannot be added: {why}"
             raise Refused(refused.code, who, rule=refused.rule) from refused
         try:
             for claimed in result.packages:

@@ -132,7 +132,7 @@ class HTTPCarrier:
                 whose="the service's",
             )
         except (httpx.HTTPError, TimeoutError) as error:
-            raise _unreachable(error) from error
+            raise self._unreachable(error) from error
         return _answer(response, body, answer)
 
     async def connect(self) -> HTTPConnection:
@@ -152,19 +152,19 @@ class HTTPCarrier:
                 proxy=None,
             )
         except (OSError, InvalidHandshake, TimeoutError) as error:
-            raise _unreachable(error) from error
+            raise self._unreachable(error) from error
         return HTTPConnection(socket)
 
     async def close(self) -> None:
         """See Carrier."""
         await self._client.aclose()
 
-
-def _unreachable(error: Exception) -> Unreachable:
-    msg = f"the service cannot be reached ({type(error).__name__}: {error})"
-    if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        msg += "; what was sent may have been stored"
-    return Unreachable(msg, retry_after=_RETRY)
+    def _unreachable(self, error: Exception) -> Unreachable:
+        address = self._base.removesuffix("/v1/")
+        msg = f"the service at {address} cannot be reached ({type(error).__name__}: {error})"
+        if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            msg += "; what was sent may have been stored"
+        return Unreachable(msg, retry_after=_RETRY)
 
 
 def _answer(response: httpx.Response, body: bytes, answer: type[T]) -> T:
