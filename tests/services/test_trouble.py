@@ -18,9 +18,6 @@ import pytest
 
 from coterie.apps import cli
 from coterie.apps.demo import Services
-from coterie.errors import StorageError
-from coterie.storage import StorageKey
-from coterie.storage.history import write_history
 from tests.services.test_person import Person
 
 
@@ -119,10 +116,3 @@ def test_a_server_that_is_not_there_is_named(
         assert said.endswith(f"(exit code {code})\n")
 
     asyncio.run(story())
-
-
-def test_a_passphrase_that_is_no_text_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="no UTF-8"):
-        StorageKey.from_passphrase("caf\udce9")
-    with pytest.raises(StorageError, match="no UTF-8"):
-        write_history(tmp_path / "history", "caf\udce9", [])
