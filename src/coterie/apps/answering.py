@@ -63,6 +63,13 @@ def answer(value: object, words: str = "", *, as_json: bool) -> None:
         say(words)
 
 
+def installing(extra: str) -> str:
+    """How what an extra has is installed, as the end of a sentence: from a package, or from the source."""
+    return (
+        f"install it with: pip install 'coterie[{extra}]', in a checkout: pip install '.[{extra}]'"
+    )
+
+
 def counted(number: int, what: str) -> str:
     """A number of things, as `1 text`, `2 texts`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -14,6 +14,7 @@ import typer
 
 from coterie import __version__
 from coterie.apps import answering, inspect, interop, operator, vectors
+from coterie.apps.answering import installing
 from coterie.errors import CoterieError, UnsupportedError
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ _ANYTHING: Final = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 def _lacking(name: str, module: str | None) -> Callable[[], None]:
     def say_so() -> None:
-        msg = f"coterie {name} needs {module}; install it with: pip install 'coterie[client,serve]'"
+        msg = f"coterie {name} needs {module}; {installing('client,serve')}"
         raise UnsupportedError(msg)
 
     return say_so

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from coterie.apps.answering import JsonOption, answer
+from coterie.apps.answering import JsonOption, answer, installing
 from coterie.errors import StateError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _SAVED_EVERY = 60
 
 def _needs_grpc() -> None:
     if find_spec("grpc_tools") is None:
-        msg = "this needs gRPC: pip install 'coterie[interop]'"
+        msg = f"this needs gRPC; {installing('interop')}"
         raise StateError(msg)
 
 

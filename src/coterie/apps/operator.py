@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from coterie.apps.answering import JsonOption, answer, note, out, working
+from coterie.apps.answering import JsonOption, answer, installing, note, out, working
 from coterie.errors import StateError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PANEL = "Running the services"
 app = typer.Typer(no_args_is_help=True)
-user_app = typer.Typer(no_args_is_help=True, help="Add, list, revoke and delete users (operator).")
+user_app = typer.Typer(no_args_is_help=True, help="Add, revoke and delete users, by the operator.")
 app.add_typer(user_app, name="user", rich_help_panel=PANEL)
 
 ConfigOption = Annotated[
@@ -45,7 +45,7 @@ def _require_extra() -> None:
         if find_spec(name) is None
     ]
     if missing:
-        msg = f"the services need {', '.join(missing)}; install them with: pip install 'coterie[serve]'"
+        msg = f"the services need {', '.join(missing)}; {installing('serve')}"
         raise UnsupportedError(msg)
 
 

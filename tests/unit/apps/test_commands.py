@@ -32,7 +32,9 @@ def test_what_needs_an_extra_says_so_and_the_rest_works(missing: tuple[str, ...]
         done = without(missing, *words)
         assert done.returncode == 1, done.stderr
         assert f"coterie {words[0]} needs" in done.stderr
-        assert "pip install 'coterie[client,serve]'" in done.stderr.replace("\n", "")
+        said = done.stderr.replace("\n", "")
+        assert "pip install 'coterie[client,serve]'" in said
+        assert "in a checkout: pip install '.[client,serve]'" in said
 
 
 def test_every_command_of_people_is_known_by_name() -> None:
