@@ -190,6 +190,8 @@ class Profile:
             msg = f"{target} is there already; name a directory that does not exist"
             raise StateError(msg)
         partial = target.with_name(f".{target.name}.partial")
+        # What a power cut left of an earlier one.
+        shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(mode=0o700, parents=True)
             self._database.copy_to(partial / DATABASE, self._key)

@@ -341,6 +341,16 @@ def test_a_backup_has_the_files_of_a_profile_and_no_others(
     assert names - {f"{DATABASE}-journal"} == {DATABASE, KEY_FILE}
 
 
+def test_a_backup_that_was_cut_off_does_not_hold_up_the_next_one(
+    profile: Profile, tmp_path: Path
+) -> None:
+    left = tmp_path / ".copy.partial"
+    left.mkdir()
+    (left / DATABASE).write_bytes(b"half")
+    profile.backup(tmp_path / "copy")
+    assert {path.name for path in tmp_path.iterdir()} == {"p", "copy"}
+
+
 def test_a_backup_does_not_overwrite(profile: Profile, tmp_path: Path) -> None:
     with pytest.raises(StateError, match="there already"):
         profile.backup(tmp_path / "p")
