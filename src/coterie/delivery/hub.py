@@ -448,7 +448,7 @@ class Channel:
         # only lets others go first (`asyncio.sleep(0)`) waits for nothing.
         if blocked is not None:
             blocked.add_done_callback(_heard)
-        task = asyncio.get_running_loop().create_task(_resume(work, blocked))
+        task = asyncio.get_running_loop().create_task(_go_on(work, blocked))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -457,6 +457,11 @@ def _heard(future: asyncio.Future[Any]) -> None:
     """Takes an error off a future, so that asyncio does not complain of it with what the request held."""
     if not future.cancelled():
         future.exception()
+
+
+async def _go_on(sending: Coroutine[Any, None, None], blocked: Any) -> None:  # noqa: ANN401
+    """What a task can be made of: a generator no longer is, from Python 3.12."""
+    await _resume(sending, blocked)
 
 
 @coroutine
