@@ -122,9 +122,12 @@ class Admitting(Returning):
         """Lets in who asked, where the group's rules want that and it is this member's turn (D-BOX-6)."""
         if not self.is_active or self.profile.links != Links.OPEN:
             return
+        blocked = self._tools.vault.blocked()
+        # Several devices of one user are let in together: of each user only the first request that is due counts.
+        due: dict[str, None] = {}
         for request in self._tools.vault.joins(self.id).values():
             user = request.user.decode()
-            if user in self._tools.vault.blocked():
-                continue
-            if self._my_turn(request.came_at, self.profile.may_add):
-                self.admit(user)
+            if user not in blocked and self._my_turn(request.came_at, self.profile.may_add):
+                due[user] = None
+        for user in due:
+            self.admit(user)

@@ -69,12 +69,15 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
             await self._carry_out()
 
     def has_turn(self) -> bool:
-        """Whether it is this device's turn to do something that no push and no user asks for."""
-        return (
-            self.is_active
-            and not self.line.spent
-            and (self._must_commit_pending() or self._must_end() or self._must_tell())
-        )
+        """Whether it is this device's turn to do something that no push and no user asks for, and `sync` does it.
+
+        What `sync` would put off is no turn: it would be called again and again for nothing.
+        """
+        if not self.is_active or self.line.spent:
+            return False
+        if self._must_commit_pending() or self._must_end():
+            return True
+        return self._must_tell() and not self._needs_commit()
 
     async def catch_up(self) -> None:
         """Reads the log to its end and sends nothing but corrections; raises `ServiceError` as `sync` does."""
@@ -105,6 +108,7 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
                 if self.line.spent or not (self._must_commit_pending() or self._must_end()):
                     return
                 attempts[None] += 1
+                self._ends_at = None
                 self.want(Intent(IntentKind.COMMIT_PENDING, b""))
                 continue
             # Welcomes take their random time; they hold nothing else up.
@@ -114,7 +118,7 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
             if max(attempts[None], attempts[intent_id]) > MAX_ATTEMPTS:
                 msg = f"{MAX_ATTEMPTS} attempts were not enough: the group is busy, trying later"
                 raise ServiceError(msg, retry_after=1)
-            if intent.kind == IntentKind.SEND and self._needs_commit():
+            if self._waits_for_commit(intent):
                 intent_id, intent = self._commit_first()
             if intent.kind == IntentKind.REINIT and self.group.pending_proposals:
                 # What waits would be lost with the group: who asked to leave is not taken along.
@@ -129,6 +133,12 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
             return [entry for entry in waiting if entry[1].kind in _OUTSIDE]
         return waiting
 
+    def _waits_for_commit(self, intent: Intent) -> bool:
+        """Whether what is wanted can only be sent after a Commit: the service takes no message into an ended epoch."""
+        if intent.kind == IntentKind.LEAVE:
+            return self.line.ended
+        return intent.kind == IntentKind.SEND and self._needs_commit()
+
     def _commit_first(self) -> tuple[int, Intent]:
         for intent_id, intent in self._tools.vault.intents(self.id):
             if intent.kind in COMMITS:
@@ -137,7 +147,10 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
         return self.want(intent), intent
 
     def _must_end(self) -> bool:
-        """Whether it is time to post a candidate after refused ones only: after a random wait, longer each time."""
+        """Whether it is time to post a candidate after refused ones only: after a random wait, longer each time.
+
+        The wait is over until a candidate is posted, however often this is asked.
+        """
         if not self.line.ended:
             self._ends_at, self._end_wait = None, END_WAIT
             return False
@@ -145,10 +158,7 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
         if self._ends_at is None:
             self._ends_at = now + random.randint(0, self._end_wait)  # noqa: S311 - a time, not a secret
             self._end_wait = min(2 * self._end_wait, _LONGEST_END_WAIT)
-        if now < self._ends_at:
-            return False
-        self._ends_at = None
-        return True
+        return now >= self._ends_at
 
     def _must_commit_pending(self) -> bool:
         """Whether it is this member's turn to commit what waits (`scheduling`)."""
@@ -160,7 +170,7 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
         try:
             read_on = await self._try(intent_id, intent)
         except Refused as refused:
-            if refused.code in _ENDED:
+            if refused.code in _ENDED and intent.kind != IntentKind.WELCOME:
                 await self._lost(intent_id, intent)
                 if refused.code == api.ErrorCode.EPOCH_CLOSED and self._stands_in(intent):
                     self._fall_behind(str(refused))
@@ -185,6 +195,10 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
             # Of an earlier membership: one of the present is sent before anything is read.
             with self._tools.vault.step() as step:
                 step.remove_intent(intent_id)
+            return False
+        if intent.kind == IntentKind.LEAVE and self.leave_here():
+            # The others went, and nobody is left who could be asked.
+            self._tools.emit(events.RemovedFromGroup(self.id, self._tools.identity.user))
             return False
         if intent.sealed is None:
             await self._confirm()

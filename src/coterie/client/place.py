@@ -185,11 +185,16 @@ class Place:
         `away` are leaves of which nobody expects anything.
         """
         group, profile = self.group, self.profile
+        # Only who asked for it itself: else anybody could take all others' turns by proposing to remove them.
         leaving = {
             int(entry.proposal.content.removed)
             for entry in group.pending_proposals
             if isinstance(entry.proposal.content, Remove)
+            and entry.sender.leaf_index == entry.proposal.content.removed
         }
+        if len(leaving) == group.tree.member_count:
+            # All want to go: who commits removes the others, and is alone then.
+            leaving = set()
         leaving |= set(away)
         if who == WhoMay.ADMINS:
             users = self.users()

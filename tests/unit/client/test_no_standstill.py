@@ -1,0 +1,203 @@
+"""Nothing that others do, or leave undone, holds a device up for good or has it try the same thing without end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from coterie.client.client import Client
+from coterie.client.events import MembersAdded, RemovedFromGroup
+from coterie.client.intents import Intent, IntentKind
+from coterie.client.place import END_WAIT, RECEIPT_DELAY
+from coterie.mls.group import CommitOptions
+from coterie.mls.proposal import Proposal, Remove
+from coterie.mls.tree_math import LeafIndex
+from coterie.transport import api
+from coterie.transport.refusal import Refused
+from tests.client_world import REALM, World, world
+
+CAROL = f"carol@{REALM}"
+LONGEST = mock.patch.object(random, "randint", lambda _, longest: longest)
+"""All random times are the longest ones."""
+
+
+async def _friends(w: World, *names: str) -> list[Client]:
+    clients = [await w.device(name) for name in names]
+    group = await clients[0].create_group("Friends")
+    await group.add(*names[1:])
+    await w.settle()
+    return clients
+
+
+async def _post_refused(client: Client) -> None:
+    """Appends a candidate whose Commit all members refuse, as a hostile member can."""
+    line = client.tools.vault.load_line(client.groups()[0].id, client.tools.config)
+    pending = line.group.commit((), options=CommitOptions(external_pub=False))
+    broken = bytearray(pending.message.encode())
+    broken[-1] ^= 1
+    bundle = line.bundle(pending)
+    opened = line.keys.open(bundle.entry)
+    content = api.CommitContent.decode(opened.content)
+    tbs = content.manifest.tbs.replace(commit_hash=api.sha256(bytes(broken)))
+    signed = line.group.sign(api.MANIFEST_LABEL.decode(), tbs.encode())
+    wrong = api.CommitContent(api.Manifest(tbs, signed), bytes(broken))
+    resealed = opened.replace(content=wrong.encode(), padding=b"")
+    await client.tools.delivery.append(line.keys.append(bundle.entry.header, resealed))
+
+
+def _propose_removes(client: Client) -> list[api.Append]:
+    """Proposals to remove all other members, as a hostile member can make them."""
+    line = client.tools.vault.load_line(client.groups()[0].id, client.tools.config)
+    others = [n for n, _ in line.group.tree.members() if n != line.group.own_leaf]
+    found = []
+    for leaf in others:
+        message = line.group.propose(Proposal.of(Remove(LeafIndex(leaf))))
+        found.append(line.message(api.ContentKind.PROPOSAL, message))
+    return found
+
+
+def test_who_leaves_where_all_candidates_were_refused_ends_the_epoch_first(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            mallory, alice, _ = await _friends(w, "mallory", "alice", "bob")
+            await _post_refused(mallory)
+            group, before = alice.groups()[0], w.weather.paths.count("logs/append")
+            await group.leave()
+            # What ends the epoch, and the proposal in the next one.
+            assert w.weather.paths.count("logs/append") == before + 2
+            assert group.waiting() == 0
+            await w.settle("bob")
+            w.now += 60
+            await w.settle("bob", "alice")
+            assert group.status == "left"
+
+    asyncio.run(story())
+
+
+def test_an_epoch_of_refused_candidates_is_ended_when_the_wait_is_over(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            mallory, alice, _ = await _friends(w, "mallory", "alice", "bob")
+            group = alice.groups()[0]
+            conversation, before = group._conversation, group.epoch
+            await _post_refused(mallory)
+            with LONGEST:
+                await w.settle("alice")
+                assert not conversation.has_turn()
+                w.now += END_WAIT
+                # Whoever asks whose turn it is does not take it away.
+                assert conversation.has_turn()
+                assert conversation.has_turn()
+                await w.settle("alice", rounds=1)
+            assert group.epoch == before + 1
+            assert not conversation.has_turn()
+
+    asyncio.run(story())
+
+
+def test_what_has_to_wait_for_a_commit_is_not_looked_after_again_and_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            mallory, alice, bob = await _friends(w, "mallory", "alice", "bob")
+            await mallory.groups()[0].change_rules(receipts=True)
+            await bob.groups()[0].send("hello")
+            await w.settle()
+            group = alice.groups()[0]
+            group.mark_read(group.unread()[-1])
+            w.now += RECEIPT_DELAY[1]
+            assert group._conversation.has_turn()
+            await _post_refused(mallory)
+            with LONGEST:
+                await w.settle("alice", rounds=1)
+                assert not group._conversation.has_turn()
+                w.now += END_WAIT
+                await w.settle("alice")
+            await w.settle("bob")
+            assert [m.seen_by for m in bob.groups()[0].history()] == [(alice.user,)]
+
+    asyncio.run(story())
+
+
+def test_all_members_may_leave_at_the_same_time(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            clients = await _friends(w, "alice", "bob", "carol")
+            for client in clients:
+                await client.groups()[0].leave_anyway()
+            told = await w.settle()
+            w.now += 60
+            for label, events in (await w.settle()).items():
+                told[label] += events
+            for client, label in zip(clients, ("alice", "bob", "carol"), strict=True):
+                assert client.groups()[0].status == "left"
+                (out,) = [e for e in told[label] if isinstance(e, RemovedFromGroup)]
+                assert out.by == client.user
+
+    asyncio.run(story())
+
+
+def test_who_proposes_to_remove_all_others_takes_nobody_s_turn(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, mallory = await _friends(w, "alice", "bob", "mallory")
+            before = alice.groups()[0].epoch
+            for proposal in _propose_removes(mallory):
+                await mallory.tools.delivery.append(proposal)
+            await w.settle("alice", "bob")
+            w.now += 60
+            assert alice.groups()[0]._conversation.has_turn()
+            await w.settle("alice", "bob")
+            assert alice.groups()[0].epoch == before + 1
+            assert set(bob.groups()[0].members()) == {alice.user, bob.user, mallory.user}
+
+    asyncio.run(story())
+
+
+def test_two_devices_of_one_user_that_ask_by_a_link_are_let_in_together(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, _ = await _friends(w, "alice", "bob")
+            carol, phone = await w.device("carol"), await w.device("phone", "carol")
+            await alice.groups()[0].change_rules(links="open")
+            for client in (carol, phone):
+                await client.join(alice.groups()[0].link())
+            told = await w.settle("alice")
+            w.now += 60
+            told["alice"] += (await w.settle("alice"))["alice"]
+            await w.settle()
+            assert alice.groups()[0].members()[CAROL] == 2
+            (added,) = [e for e in told["alice"] if isinstance(e, MembersAdded)]
+            assert added.users == (CAROL,)
+            assert {c.groups()[0].status for c in (carol, phone)} == {"active"}
+
+    asyncio.run(story())
+
+
+def test_a_welcome_that_the_service_says_comes_too_late_ends_what_is_done(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = [await w.device(name) for name in ("alice", "bob")]
+            group, asked = await alice.create_group("Friends"), list[object]()
+
+            def refuse(request: Any, answer: Any) -> Any:
+                asked.append(request)
+                if len(asked) < 30:
+                    raise Refused(api.ErrorCode.EPOCH_ENDED, "too late", retry_after=1)
+                return answer
+
+            w.weather.tamper["inboxes/post"] = refuse
+            group._conversation.want(Intent(IntentKind.ADD, bob.user.encode()))
+            with pytest.raises(Refused, match="too late"):
+                await group.sync()
+            assert len(asked) == 1
+            assert group.waiting() == 1
+            del w.weather.tamper["inboxes/post"]
+            await w.settle()
+            assert bob.groups()[0].status == "active"
+
+    asyncio.run(story())
