@@ -50,6 +50,12 @@ from coterie.transport.refusal import Refused
 
 NOT_SEALED = (DecodeError, VerificationError, UnsupportedError, StateError)
 """What is raised where nothing can be sealed for who published a key package."""
+_NOBODY = {
+    api.ErrorCode.UNKNOWN_NAME: "there is no such user, or no device of theirs has logged in;"
+    " check the name, or try later",
+    api.ErrorCode.NONE_LEFT: "no device of theirs has a key package that fits this group",
+}
+"""Why the directory gives no key package of a user."""
 MOST_ADDED = 8 << 20
 """Bytes of key packages in one Commit; a service takes bundles of 32 MiB by default."""
 
@@ -97,12 +103,13 @@ class Making(Supplying):
         try:
             result = await self._tools.inboxes.claim(claim)
         except Refused as refused:
-            if refused.code != api.ErrorCode.UNKNOWN_NAME:
+            why = _NOBODY.get(refused.code)
+            if why is None:
                 raise
-            # The service's words name nobody, and several may be added at once.
-            why = "there is no such user, or no device of theirs has logged in; check the name, or try later"
-            who = f"{user} cannot be added: {why}"
-            raise Refused(refused.code, who, rule=refused.rule) from refused
+            # The service's words name nobody, and several may be added at once. It says when to ask again, too; but
+            # until a device of that user is there, all that is wanted in the group would wait.
+            what = f"{user} cannot be added: {why}"
+            raise Refused(refused.code, what, rule=refused.rule) from refused
         try:
             for claimed in result.packages:
                 inbox_of(read_key_package(claimed.key_package))

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from coterie.client.client import Client
-from coterie.client.events import MembersAdded, RemovedFromGroup
+from coterie.client.events import MembersAdded, Problem, RemovedFromGroup
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.place import END_WAIT, RECEIPT_DELAY
 from coterie.mls.group import CommitOptions
@@ -19,7 +19,7 @@ from coterie.mls.proposal import Proposal, Remove
 from coterie.mls.tree_math import LeafIndex
 from coterie.transport import api
 from coterie.transport.refusal import Refused
-from tests.client_world import REALM, World, world
+from tests.client_world import REALM, World, texts, world
 
 CAROL = f"carol@{REALM}"
 LONGEST = mock.patch.object(random, "randint", lambda _, longest: longest)
@@ -199,5 +199,27 @@ def test_a_welcome_that_the_service_says_comes_too_late_ends_what_is_done(tmp_pa
             del w.weather.tamper["inboxes/post"]
             await w.settle()
             assert bob.groups()[0].status == "active"
+
+    asyncio.run(story())
+
+
+def test_whom_nobody_can_add_to_this_group_holds_up_nothing_else(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _friends(w, "alice", "bob")
+            code = w.authentication.add_user("carol").code.decode()
+            carol = await w.open.enter_async_context(w.profile("carol"))
+            # A key for other suites than the group's: the directory has key packages of hers, and none that fits.
+            await carol.enrol("carol", code, cipher_suite=2)
+            group = alice.groups()[0]
+            await group.add("carol")
+            told = [e.what for e in alice.pending_events() if isinstance(e, Problem)]
+            await group.send("hello")
+            assert group.waiting() == 0
+            assert told == [
+                f"not done: {CAROL} cannot be added: no device of theirs has a key package that fits this group"
+            ]
+            await w.settle("bob")
+            assert texts(bob) == ["hello"]
 
     asyncio.run(story())
