@@ -582,7 +582,10 @@ class Reading(Making):
             self.group.tree, self.group.own_leaf, self._epoch_since, now, epoch=self.epoch
         )
         if fill or (due is not None and now >= due):
-            self.want(Intent(IntentKind.RENEW, b""))
+            # Once, however long it cannot be done.
+            intents = self._tools.vault.intents(self.id)
+            if all(intent.kind != IntentKind.RENEW for _, intent in intents):
+                self.want(Intent(IntentKind.RENEW, b""))
             due = _next_renewal(now)
         elif due is None:
             due = joined + random.randint(HOUR, 24 * HOUR)  # noqa: S311 - a time, not a secret

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 
 from coterie.client import events
 from coterie.client.identity import read_key_package
-from coterie.client.intents import Intent, IntentKind, Leaves, Reason
+from coterie.client.intents import ClaimedPackage, Intent, IntentKind, Leaves, Reason
 from coterie.client.reading import HOUR, Reading
 from coterie.client.rules import LEAST_EVICT_AFTER, LEAST_REPLACE_AFTER
-from coterie.errors import RuleViolation, ServiceError
+from coterie.errors import CoterieError, RuleViolation, ServiceError, StorageError
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import LeafNodeSource
 from coterie.transport import api
@@ -124,8 +124,7 @@ class Tending(Reading):
             # What nobody asked for holds up nothing that somebody did.
             claimed = []
         for package in claimed:
-            credential = read_key_package(package.key_package).leaf_node.credential
-            if client_id(credential) == client:
+            if self._good_of(package) == client:
                 self.want(
                     Intent(IntentKind.READD, named.encode(), (package,), reason=Reason.SILENT)
                 )
@@ -134,6 +133,18 @@ class Tending(Reading):
             for record in tools.vault.added(self.id):
                 if leaf in record.leaves:
                     step.save_added(self.id, record.replace(tried_at=tools.clock()))
+
+    def _good_of(self, claimed: ClaimedPackage) -> bytes | None:
+        """Whose key package was claimed; None where it is none with which somebody can be added now."""
+        config, package = self._tools.config, read_key_package(claimed.key_package)
+        try:
+            package.validate(self.group.suite, config.authenticator, now=self._tools.clock())
+        except StorageError:
+            raise
+        except CoterieError:
+            # Such as one of a device that was revoked: a Commit with it would be given up, with each look anew.
+            return None
+        return config.authenticator.client_id(package.leaf_node.credential)
 
     # -- who does not come (D-BOX-13)
 

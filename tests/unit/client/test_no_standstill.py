@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 
 from coterie.client.client import Client
+from coterie.client.content import DAY
 from coterie.client.events import MembersAdded, Problem, RemovedFromGroup
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.place import END_WAIT, RECEIPT_DELAY
@@ -221,5 +222,45 @@ def test_whom_nobody_can_add_to_this_group_holds_up_nothing_else(tmp_path: Path)
             ]
             await w.settle("bob")
             assert texts(bob) == ["hello"]
+
+    asyncio.run(story())
+
+
+def test_who_never_came_and_is_revoked_is_not_replaced_again_and_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, *_ = [await w.device(name) for name in ("alice", "bob", "dave")]
+            group = await alice.create_group("Friends")
+            await group.add("bob")
+            await w.settle("alice", "bob")
+            await group.add("dave")
+            await w.settle("alice", "bob")
+            w.authentication.revoke_user("dave")
+            # Whoever may remove him is away.
+            w.now += 15 * DAY
+            before = w.weather.paths.count("directory/claim")
+            told = []
+            for _ in range(5):
+                w.now += 600
+                told += (await w.settle("bob"))["bob"]
+            assert not any(isinstance(e, Problem) for e in told)
+            assert w.weather.paths.count("directory/claim") - before <= 1
+
+    asyncio.run(story())
+
+
+def test_keys_are_to_be_renewed_once_however_long_that_cannot_be_done(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, _ = await _friends(w, "alice", "bob")
+            slow = Refused(api.ErrorCode.RATE_LIMITED, "slowly", retry_after=1)
+            with mock.patch("coterie.client.reading.own_turn_to_fill", return_value=True):
+                for _ in range(3):
+                    with (
+                        mock.patch.object(alice.tools.delivery, "append", side_effect=slow),
+                        pytest.raises(Refused, match="slowly"),
+                    ):
+                        await alice.sync()
+            assert alice.groups()[0].waiting() == 1
 
     asyncio.run(story())
