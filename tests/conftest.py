@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ if os.environ.get("COTERIE_PRIMITIVES") == "libsodium":
     use_libsodium()
 
 ROOT = Path(__file__).resolve().parent.parent
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores interrupts, and so would all that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadlines: the machines that run this are slow in their own ways, and a suite that fails by chance is not believed.
 settings.register_profile("dev", deadline=None, print_blob=True)
