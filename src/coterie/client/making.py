@@ -89,13 +89,27 @@ class Making(Supplying):
         return intent
 
     async def _claim(self, intent_id: int, intent: Intent) -> Intent:
-        """Claims a key package of every device of the users to add; stored, so that none is claimed twice."""
-        users = intent.argument.decode().split()
-        claimed = [package for user in users for package in await self._claim_of(user)]
-        intent = intent.replace(claimed=tuple(claimed))
+        """Claims a key package of every device of the users to add; stored, so that none is claimed twice.
+
+        Where no more can be claimed for now, the others are left to a further intent: begun anew each time, more users
+        than the service's rate allows at once would never be added, and would lose one key package after the other.
+        """
+        users, claimed = intent.argument.decode().split(), list[ClaimedPackage]()
+        done = 0
+        for user in users:
+            try:
+                claimed += await self._claim_of(user)
+            except ServiceError as error:
+                if not claimed or (error.retry_after is None and isinstance(error, Refused)):
+                    raise
+                break
+            done += 1
+        first = intent.replace(argument=" ".join(users[:done]).encode(), claimed=tuple(claimed))
         with self._tools.vault.step() as step:
-            step.update_intent(intent_id, intent)
-        return intent
+            step.update_intent(intent_id, first)
+            if done < len(users):
+                step.add_intent(self.id, intent.replace(argument=" ".join(users[done:]).encode()))
+        return first
 
     async def _claim_of(self, user: str) -> list[ClaimedPackage]:
         suites = (self.group.context.cipher_suite,)

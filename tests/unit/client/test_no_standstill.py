@@ -264,3 +264,36 @@ def test_keys_are_to_be_renewed_once_however_long_that_cannot_be_done(tmp_path: 
             assert alice.groups()[0].waiting() == 1
 
     asyncio.run(story())
+
+
+def test_whom_the_rate_of_claims_lets_in_is_added_and_nobody_loses_packages_for_the_others(
+    tmp_path: Path,
+) -> None:
+    """A rate of two claims at once, when four are to be added."""
+
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, *others = [await w.device(name) for name in ("alice", "b", "c", "d", "e")]
+            group = await alice.create_group("Friends")
+            claim, asked, left = alice.tools.inboxes.claim, list[str](), 2
+
+            async def limited(request: api.Claim) -> api.ClaimResult:
+                nonlocal left
+                if not left:
+                    msg = "too many claims"
+                    raise Refused(api.ErrorCode.RATE_LIMITED, msg, retry_after=60)
+                left -= 1
+                asked.append(request.name.decode())
+                return await claim(request)
+
+            with mock.patch.object(alice.tools.inboxes, "claim", limited):
+                await group.add("b", "c", "d", "e")
+                assert len(group.members()) == 3
+                left = 2
+                await alice.sync()
+                assert len(group.members()) == 5
+            assert asked == [client.user for client in others], "each once"
+            await w.settle()
+            assert all(client.groups() for client in others)
+
+    asyncio.run(story())
