@@ -7,6 +7,7 @@ when the successor is read back and counts are the Welcomes sent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hmac import compare_digest
 
 from coterie.client import events
@@ -31,6 +32,7 @@ from coterie.client.successor import (
     members_of,
     opening_entry,
 )
+from coterie.client.vault import Step
 from coterie.errors import CoterieError, ServiceError, StateError, VerificationError
 from coterie.mls.group import CommitOptions
 from coterie.mls.proposal import Proposal
@@ -43,6 +45,8 @@ TAKE_OVER = 600
 TOO_LONG = 3600
 """Seconds after which the user is told that the next group does not come, and how often making it is tried again."""
 _RACES = 8
+_NOBODY = frozenset({api.ErrorCode.NONE_LEFT, api.ErrorCode.UNKNOWN_NAME})
+"""Of these users the directory has nothing, which asking again does not change."""
 
 
 class Moving(Rereading):
@@ -81,7 +85,11 @@ class Moving(Rereading):
         wanted = Announcement.decode(intent.argument)
         if lacking := lacking_suite(self.group.tree, wanted.cipher_suite):
             raise StateError(self._lack(lacking, f"cannot use cipher suite {wanted.cipher_suite}"))
-        members = await self._claim_members(intent.claimed, wanted.cipher_suite)
+
+        def keep(step: Step, claimed: tuple[ClaimedPackage, ...]) -> None:
+            step.update_intent(intent_id, intent.replace(claimed=claimed))
+
+        members = await self._claim_members(intent.claimed, wanted.cipher_suite, keep)
         if members.lacking:
             what = f"no key package of cipher suite {wanted.cipher_suite} that is good"
             raise StateError(self._lack(members.lacking, f"have {what}"))
@@ -134,9 +142,16 @@ class Moving(Rereading):
         return f"not all members can follow: these {what}: {users}"
 
     async def _claim_members(
-        self, claimed: tuple[ClaimedPackage, ...], cipher_suite: int
+        self,
+        claimed: tuple[ClaimedPackage, ...],
+        cipher_suite: int,
+        keep: Callable[[Step, tuple[ClaimedPackage, ...]], None],
     ) -> Membership:
-        """A key package of every other member's device; claims for those users only of whom one is missing."""
+        """A key package of every other member's device; claims for those users only of whom one is missing.
+
+        `keep` stores what was claimed where no more can be for now. Begun anew each time, a group of more users than
+        the service's rate allows at once would never move, and its members would lose one key package after the other.
+        """
         tools = self._tools
         await tools.refresh()
 
@@ -151,10 +166,12 @@ class Moving(Rereading):
             )
             try:
                 result = await tools.inboxes.claim(request)
-            except Refused as refused:
-                if refused.code not in {api.ErrorCode.NONE_LEFT, api.ErrorCode.UNKNOWN_NAME}:
-                    raise
-                continue
+            except ServiceError as error:
+                if isinstance(error, Refused) and error.code in _NOBODY:
+                    continue
+                with tools.vault.step() as step:
+                    keep(step, claimed)
+                raise
             claimed += tuple(ClaimedPackage(c.key_package, c.ticket) for c in result.packages)
         return found()
 
@@ -241,7 +258,11 @@ class Moving(Rereading):
 
     async def _make(self, found: Succession, opening: api.Receipt) -> Prepared:
         reinit = announced(self.group)
-        members = await self._claim_members(found.claimed, int(reinit.cipher_suite))
+
+        def keep(step: Step, claimed: tuple[ClaimedPackage, ...]) -> None:
+            step.save_succession(self.id, found.replace(claimed=claimed))
+
+        members = await self._claim_members(found.claimed, int(reinit.cipher_suite), keep)
         if members.lacking:
             what = f"have no key package of cipher suite {int(reinit.cipher_suite)} that is good"
             raise StateError(self._lack(members.lacking, what))

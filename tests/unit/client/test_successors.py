@@ -514,7 +514,7 @@ async def _invite_elsewhere(w: World, by: Client, whom: str) -> None:
     """A member makes a group of its own in the place of the announced one, and invites somebody to it."""
     at, identity = line(by), by.identity
     talk = conversation(by)
-    members = await talk._claim_members((), 3)
+    members = await talk._claim_members((), 3, lambda *_: None)
     opening = await by.tools.delivery.create_log(
         create_log(at.group.export_secret, announced(at.group))
     )
@@ -775,5 +775,31 @@ def test_who_is_two_moves_behind_catches_up(tmp_path: Path) -> None:
         assert same(alice, bob, carol)
         assert texts(carol) == ["there already"]
         assert carol.vault.parked() == []
+
+    run(tmp_path, story)
+
+
+def test_a_group_moves_though_not_all_can_be_claimed_at_once_and_nobody_is_claimed_twice(
+    tmp_path: Path,
+) -> None:
+    async def story(w: World) -> None:
+        alice, *_ = await group_of(w, *NAMES)
+        claim, asked, left = alice.tools.inboxes.claim, list[str](), 1
+
+        async def limited(request: api.Claim) -> api.ClaimResult:
+            nonlocal left
+            if not left:
+                raise Refused(api.ErrorCode.RATE_LIMITED, "too many claims", retry_after=60)
+            left -= 1
+            asked.append(request.name.decode())
+            return await claim(request)
+
+        with mock.patch.object(alice.tools.inboxes, "claim", limited):
+            await group(alice).reinitialise(cipher_suite=3)
+            assert asked == [f"bob@{REALM}"]
+            left = 1
+            await w.settle(rounds=4)
+        assert asked == [f"bob@{REALM}", f"carol@{REALM}"]
+        assert {suite(client) for client in w.clients.values()} == {3}
 
     run(tmp_path, story)
