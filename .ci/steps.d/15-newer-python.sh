@@ -18,7 +18,10 @@ if [ -z "${program:-}" ] || [ "$version" -le "$tested" ]; then
     echo "left out: there is no Python newer than 3.$tested on this machine"
     exit 0
 fi
-make setup VENV=.venv-newer PYTHON="$program"
+if ! make setup VENV=.venv-newer PYTHON="$program"; then
+    echo "left out: what is pinned cannot be installed for Python 3.$version here"
+    exit 0
+fi
 .venv-newer/bin/coterie demo
 .venv-newer/bin/pytest -q -n auto \
     tests/unit/apps tests/unit/delivery tests/unit/storage tests/unit/transport tests/unit/identity \
