@@ -24,7 +24,7 @@ if ! make setup VENV=.venv-newer PYTHON="$program"; then
 fi
 .venv-newer/bin/coterie demo
 .venv-newer/bin/pytest -q -n auto \
-    tests/unit/apps tests/unit/delivery tests/unit/storage tests/unit/transport tests/unit/identity \
+    tests/unit/delivery tests/unit/storage tests/unit/transport tests/unit/identity \
     tests/unit/client/test_client.py tests/unit/client/test_blocking.py tests/unit/client/test_listening.py \
-    tests/services/test_authentication.py tests/services/test_delivery.py tests/services/test_serve.py \
-    tests/services/test_person.py tests/scenario/test_life_of_a_group.py tests/scenario/test_readme.py
+    tests/services/test_authentication.py tests/services/test_delivery.py \
+    tests/scenario/test_life_of_a_group.py tests/scenario/test_readme.py
