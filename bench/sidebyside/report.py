@@ -31,6 +31,7 @@ MARKS = {"over": "> limit", "failed": "failed", "lacking": "none", "unreached": 
 PLOTTED = ("create commit", "process commit, far", "join, tree beside", "add all")
 PLOT = "side-by-side.svg"
 CARELESS = "†"
+BEYOND = "‡"
 NAMED = 6
 """No more operations are named where they failed alike."""
 NEARLY = 0.995
@@ -140,7 +141,7 @@ class Report:
                 f"{lead.key.operation}, {lead.key.shape}, {lead.key.members:,}",
                 _title(lead.key.column),
                 f"{lead.ratio:.2f}" + (f" {CARELESS}" if self._leaves_out(lead.key) else ""),
-                f"{lead.our_share:.0%}" if lead.our_share is not None else "",
+                _share(lead),
                 f"{lead.swapped:.2f}" if lead.swapped is not None else "",
             ]
             for lead in sorted(self.leads(least), key=_place)
@@ -247,9 +248,11 @@ class Report:
             lines += [
                 (
                     "Where a peer is faster in a group of 1,000 or more. The fourth column is what signatures and HPKE"
-                    " take of our own time; the last is what the third would be if the peer's cost what ours do:"
-                    " above 1, its lead is its primitives' (empty where they would take longer than the whole"
-                    " operation, which then leaves some of them out or runs them faster than one by one)."
+                    f" take of our own time; {BEYOND}: that is as much as the peer takes for everything, so that with"
+                    " these primitives nothing could be faster, in whatever language. The last is what the third would"
+                    " be if the peer's cost what ours do: above 1, its lead is its primitives' (empty where they would"
+                    " take longer than the whole operation, which then leaves some of them out or runs them faster"
+                    " than one by one)."
                 ),
                 "",
                 *rows,
@@ -292,6 +295,12 @@ def _title(column: tuple[str, str]) -> str:
     peer, provider = column
     name = NAMES.get(peer, peer)
     return name if len(PROVIDERS[peer]) == 1 else f"{name}, {provider}"
+
+
+def _share(lead: Lead) -> str:
+    if lead.our_share is None:
+        return ""
+    return f"{lead.our_share:.0%}" + (f" {BEYOND}" if lead.our_share >= lead.ratio else "")
 
 
 def _place(lead: Lead) -> tuple[str, int, int, tuple[str, str]]:

@@ -440,6 +440,9 @@ def test_a_lead_says_how_much_of_it_primitives_are(book: Book) -> None:
     assert lead.our_share == pytest.approx(0.6)
     assert lead.swapped == pytest.approx(0.8 - 0.2 + 0.6)
     assert list(report(book).leads(1_001)) == []
+    assert report(book).lead_table(1_000)[-1] == (
+        "| create commit, warm, 1,000 | OpenMLS, libcrux | 0.80 | 60% | 1.20 |"
+    )
 
 
 def test_a_peer_that_is_cheaper_than_its_primitives_does_not_make_them_all(book: Book) -> None:
@@ -449,7 +452,7 @@ def test_a_peer_that_is_cheaper_than_its_primitives_does_not_make_them_all(book:
     (lead,) = report(book).leads(1_000)
     assert lead.swapped is None
     assert report(book).lead_table(1_000)[-1] == (
-        "| create commit, warm, 1,000 | OpenMLS, libcrux | 0.10 | 60% |  |"
+        "| create commit, warm, 1,000 | OpenMLS, libcrux | 0.10 | 60% ‡ |  |"
     )
 
 
