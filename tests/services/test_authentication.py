@@ -591,6 +591,8 @@ async def test_a_database_of_a_newer_version_or_of_another_program_is_refused(
     (tmp_path / "text").write_bytes(b"no database at all, but long enough to look at" * 20)
     with pytest.raises(StorageError, match="cannot open"):
         Ledger(tmp_path / "text")
+    with pytest.raises(StorageError, match="cannot open"):
+        Ledger(tmp_path / "nowhere" / "at all")
 
 
 async def test_a_new_database_has_the_present_schema(world: World) -> None:
