@@ -281,8 +281,8 @@ class Report:
             axes.set_xlabel("members")
             axes.set_ylabel("times Coterie's time")
             axes.grid(visible=True, which="both", alpha=0.3)
-        grid.flat[0].legend(fontsize="small")
-        figure.tight_layout()
+        figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="lower center", ncols=4)
+        figure.tight_layout(rect=(0, 0.07, 1, 1))
         figure.savefig(path, metadata={"Date": None})
 
     def _points(self, column: tuple[str, str], operation: str) -> list[tuple[int, float]]:
