@@ -19,14 +19,17 @@ from coterie.authentication.settings import Settings as AuthenticationSettings
 from coterie.client import Client
 from coterie.client.client import Network
 from coterie.client.events import Event
+from coterie.client.line import Line
 from coterie.delivery.service import DeliveryService, Places
 from coterie.delivery.settings import Rate, Rates, Settings
 from coterie.errors import ServiceError
 from coterie.identity.issuer import X509Issuer
 from coterie.mls.credential import Credential
+from coterie.mls.group import CommitOptions
 from coterie.mls.secret import Secret
 from coterie.mls.tls import Struct
 from coterie.storage import StorageKey
+from coterie.transport import api
 from coterie.transport.memory import MemoryCarrier, MemoryConnection
 
 REALM = "world.example"
@@ -192,3 +195,18 @@ async def world(folder: Path, places: Places | None = None) -> AsyncIterator[Wor
 def texts(client: Client) -> list[str]:
     """The texts of a client's first group, oldest first."""
     return [message.text for message in client.groups()[0].history()]
+
+
+def refused_candidate(line: Line) -> api.Append:
+    """A candidate whose Commit all members refuse, as a hostile member can make it: it uses up the leaf."""
+    pending = line.group.commit((), options=CommitOptions(external_pub=False))
+    broken = bytearray(pending.message.encode())
+    broken[-1] ^= 1
+    bundle = line.bundle(pending)
+    opened = line.keys.open(bundle.entry)
+    content = api.CommitContent.decode(opened.content)
+    tbs = content.manifest.tbs.replace(commit_hash=api.sha256(bytes(broken)))
+    signed = line.group.sign(api.MANIFEST_LABEL.decode(), tbs.encode())
+    wrong = api.CommitContent(api.Manifest(tbs, signed), bytes(broken))
+    resealed = opened.replace(content=wrong.encode(), padding=b"")
+    return line.keys.append(bundle.entry.header, resealed)

@@ -37,7 +37,7 @@ from coterie.mls.treekem import seal_path
 from coterie.storage import StorageKey
 from coterie.transport import api, asking
 from coterie.transport.http import HTTPCarrier
-from tests.client_world import texts
+from tests.client_world import refused_candidate, texts
 from tests.hostile_proxy import Proxy, Writer, between, response
 from tests.installation import CONFIG, Installation
 
@@ -647,17 +647,7 @@ def test_junk_and_commits_for_nobody_hold_nobody_up(services: Services, tmp_path
             signature = line.keys.sign(api.append_to_be_signed(entry.hash()))
             await mallory.tools.delivery.append(good.replace(entry=entry, signature=signature))
         line = await _line_of(mallory)
-        pending = line.group.commit((), options=CommitOptions(external_pub=False))
-        broken = bytearray(pending.message.encode())
-        broken[-1] ^= 1
-        bundle = line.bundle(pending)
-        opened = line.keys.open(bundle.entry)
-        content = api.CommitContent.decode(opened.content)
-        tbs = content.manifest.tbs.replace(commit_hash=api.sha256(bytes(broken)))
-        signed = line.group.sign(api.MANIFEST_LABEL.decode(), tbs.encode())
-        wrong = api.CommitContent(api.Manifest(tbs, signed), bytes(broken))
-        resealed = opened.replace(content=wrong.encode(), padding=b"")
-        await mallory.tools.delivery.append(line.keys.append(bundle.entry.header, resealed))
+        await mallory.tools.delivery.append(refused_candidate(line))
         # It is always the offender's turn first to end the epoch, and each further candidate of that leaf is void.
         with mock.patch("coterie.client.conversation.END_WAIT", 0):
             await mallory.groups()[0].send("waits for another's Commit")

@@ -50,7 +50,7 @@ from coterie.transport.refusal import Refused
 
 NOT_SEALED = (DecodeError, VerificationError, UnsupportedError, StateError)
 """What is raised where nothing can be sealed for who published a key package."""
-_NOBODY = {
+NOBODY = {
     api.ErrorCode.UNKNOWN_NAME: "there is no such user, or no device of theirs has logged in;"
     " check the name, or try later",
     api.ErrorCode.NONE_LEFT: "no device of theirs has a key package that fits this group",
@@ -117,7 +117,7 @@ class Making(Supplying):
         try:
             result = await self._tools.inboxes.claim(claim)
         except Refused as refused:
-            why = _NOBODY.get(refused.code)
+            why = NOBODY.get(refused.code)
             if why is None:
                 raise
             # The service's words name nobody, and several may be added at once. It says when to ask again, too; but

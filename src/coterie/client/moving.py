@@ -16,6 +16,7 @@ from coterie.client.content import lacking_suite
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind, WelcomeParts
 from coterie.client.keeping import Prepared, Succession
 from coterie.client.line import Line, staged_exporter
+from coterie.client.making import NOBODY
 from coterie.client.place import no_answer
 from coterie.client.receipts import verify_receipt
 from coterie.client.rereading import Rereading
@@ -45,8 +46,6 @@ TAKE_OVER = 600
 TOO_LONG = 3600
 """Seconds after which the user is told that the next group does not come, and how often making it is tried again."""
 _RACES = 8
-_NOBODY = frozenset({api.ErrorCode.NONE_LEFT, api.ErrorCode.UNKNOWN_NAME})
-"""Of these users the directory has nothing, which asking again does not change."""
 
 
 class Moving(Rereading):
@@ -167,7 +166,7 @@ class Moving(Rereading):
             try:
                 result = await tools.inboxes.claim(request)
             except ServiceError as error:
-                if isinstance(error, Refused) and error.code in _NOBODY:
+                if isinstance(error, Refused) and error.code in NOBODY:
                     continue
                 with tools.vault.step() as step:
                     keep(step, claimed)

@@ -15,12 +15,11 @@ from coterie.client.content import DAY
 from coterie.client.events import MembersAdded, Problem, RemovedFromGroup
 from coterie.client.intents import Intent, IntentKind
 from coterie.client.place import END_WAIT, RECEIPT_DELAY
-from coterie.mls.group import CommitOptions
 from coterie.mls.proposal import Proposal, Remove
 from coterie.mls.tree_math import LeafIndex
 from coterie.transport import api
 from coterie.transport.refusal import Refused
-from tests.client_world import REALM, World, texts, world
+from tests.client_world import REALM, World, refused_candidate, texts, world
 
 CAROL = f"carol@{REALM}"
 LONGEST = mock.patch.object(random, "randint", lambda _, longest: longest)
@@ -38,17 +37,7 @@ async def _friends(w: World, *names: str) -> list[Client]:
 async def _post_refused(client: Client) -> None:
     """Appends a candidate whose Commit all members refuse, as a hostile member can."""
     line = client.tools.vault.load_line(client.groups()[0].id, client.tools.config)
-    pending = line.group.commit((), options=CommitOptions(external_pub=False))
-    broken = bytearray(pending.message.encode())
-    broken[-1] ^= 1
-    bundle = line.bundle(pending)
-    opened = line.keys.open(bundle.entry)
-    content = api.CommitContent.decode(opened.content)
-    tbs = content.manifest.tbs.replace(commit_hash=api.sha256(bytes(broken)))
-    signed = line.group.sign(api.MANIFEST_LABEL.decode(), tbs.encode())
-    wrong = api.CommitContent(api.Manifest(tbs, signed), bytes(broken))
-    resealed = opened.replace(content=wrong.encode(), padding=b"")
-    await client.tools.delivery.append(line.keys.append(bundle.entry.header, resealed))
+    await client.tools.delivery.append(refused_candidate(line))
 
 
 def _propose_removes(client: Client) -> list[api.Append]:
