@@ -56,10 +56,12 @@ def _check_unmerged(parent: Subtree, leaf: int) -> None:
 def verify_parent_hashes(tree: RatchetTree) -> None:
     """Raises `RuleViolation` unless some node below vouches for every parent (§7.9.2)."""
     suite, parents = tree.suite, tree.parents()
-    plain = [parent for parent in parents if not parent.node.unmerged_leaves]  # type: ignore[union-attr]
+    plain: list[Subtree] = []
+    with_unmerged: list[Subtree] = []
+    for parent in parents:
+        (with_unmerged if parent.node.unmerged_leaves else plain).append(parent)  # type: ignore[union-attr]
     failed = _uncarried(suite, _uncarried(suite, plain, on_left=True), on_left=False)
-    if len(plain) < len(parents):
-        failed += [parent for parent in parents if not _is_vouched(suite, parent)]
+    failed += [parent for parent in with_unmerged if not _is_vouched(suite, parent)]
     if failed:
         wrong = set(map(id, failed))
         first = next(parent for parent in parents if id(parent) in wrong)
@@ -68,10 +70,8 @@ def verify_parent_hashes(tree: RatchetTree) -> None:
 
 
 def _is_vouched(suite: Suite, parent: Subtree) -> bool:
-    """Whether a parent with unmerged leaves is vouched for; others are not looked at."""
+    """Whether a parent with unmerged leaves is vouched for."""
     above, left, right = parent.parent_node(), parent.left, parent.right
-    if not above.unmerged_leaves:
-        return True
     return _vouched(suite, above, left, right) or _vouched(suite, above, right, left)
 
 

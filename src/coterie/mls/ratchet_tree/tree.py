@@ -34,6 +34,8 @@ Levels = Sequence[list[Subtree]]
 
 MAX_LEAVES = 1 << 24
 """The largest tree that is read: 16,777,216 leaves."""
+_MANY_YOUNG = 20_000
+"""So many new objects take a collection some milliseconds."""
 
 
 @dataclass(slots=True)
@@ -51,13 +53,14 @@ class PathNode:
 class RatchetTree:
     """A tree of members' leaves and of parents; immutable."""
 
-    __slots__ = ("__weakref__", "_changes", "_levels", "_parents", "root", "suite")
+    __slots__ = ("__weakref__", "_changes", "_leaves", "_levels", "_parents", "root", "suite")
 
     def __init__(self, suite: Suite, root: Subtree, levels: Levels = ()) -> None:
         """`levels` are all subtrees by level, where they are at hand: whoever looks at all of them is faster then."""
         self.suite = suite
         self.root = root
         self._levels = levels
+        self._leaves: list[LeafNode] = []
         self._parents: list[Subtree] = []
         self._changes: tuple[ReferenceType[RatchetTree], Nodes, Nodes] | None = None
 
@@ -112,19 +115,18 @@ class RatchetTree:
 
     def find(self, encryption_key: bytes) -> LeafIndex | None:
         """The member whose leaf has an encryption key: looks at all of them."""
-        if not self._levels:
-            found = (i for i, leaf in self.members() if leaf.encryption_key == encryption_key)
-            return next(found, None)
-        for tree in self._levels[0]:
-            if tree.members and tree.node.encryption_key == encryption_key:  # type: ignore[union-attr]
-                return LeafIndex(tree.start)
+        for place, leaf in enumerate(self.leaf_nodes()):
+            if leaf.encryption_key == encryption_key:
+                return LeafIndex(self.member_places()[place])
         return None
 
-    def leaf_nodes(self) -> list[LeafNode]:
+    def leaf_nodes(self) -> Sequence[LeafNode]:
         """Every member's leaf node, left to right."""
-        if self._levels:
-            return [tree.node for tree in self._levels[0] if tree.members]  # type: ignore[misc]
-        return [leaf for _, leaf in self.members()]
+        if not self._levels:
+            return [leaf for _, leaf in self.members()]
+        if not self._leaves:
+            self._leaves = [tree.node for tree in self._levels[0] if tree.members]  # type: ignore[misc]
+        return self._leaves
 
     def member_places(self) -> list[int]:
         """Every member's leaf index, left to right, as plain numbers."""
@@ -480,7 +482,10 @@ class UnverifiedTree:
 
 @contextmanager
 def collector_paused(*, when: bool = True) -> Iterator[None]:
-    """No garbage collection while much is made that stays: it would look at it again and again, and find nothing."""
+    """No garbage collection while much is made that stays: it would look at it again and again, and find nothing.
+
+    What was made goes on as old: else the first collection after it would look at all of it once more.
+    """
     was_enabled = when and gc.isenabled()
     if was_enabled:
         gc.disable()
@@ -488,6 +493,10 @@ def collector_paused(*, when: bool = True) -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            if gc.get_count()[0] >= _MANY_YOUNG and not gc.get_freeze_count():
+                # Both move lists without looking at objects. Who has frozen some keeps them: `unfreeze` is for all.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
