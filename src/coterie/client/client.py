@@ -28,7 +28,7 @@ from coterie.client.calling import answer_calls
 from coterie.client.content import ProfileRules, check_name
 from coterie.client.conversation import Conversation
 from coterie.client.cores import on_all_cores
-from coterie.client.creating import create_group, open_log
+from coterie.client.creating import new_group, open_log
 from coterie.client.enrolling import Enrolment
 from coterie.client.events import Event, Problem
 from coterie.client.handle import GroupHandle
@@ -42,7 +42,7 @@ from coterie.client.mailbox import Mailbox
 from coterie.client.own_devices import LOOK_AGAIN, OwnDevices
 from coterie.client.place import Tools, no_answer
 from coterie.client.reforming import plan_reform
-from coterie.client.vault import StoredConversation, Vault
+from coterie.client.vault import Vault
 from coterie.errors import (
     ServiceError,
     StateError,
@@ -424,16 +424,10 @@ class Client:
         `StateError` for a name that no group can have, and `ServiceError` where trying again would be of no use.
         """
         check_name(name)
-        now = self._clock()
-        group, request = create_group(
-            self.identity, self.tools.config, name, self._server.encode(), retention, now
-        )
-        conversation = group.group_id.hex()
+        made = new_group(self.tools, name, retention)
+        conversation = made.group.group_id.hex()
         with self.vault.step() as step:
-            step.begin(
-                conversation, StoredConversation(name.encode(), b"creating", b"", now, request)
-            )
-            step.save_group(conversation, group)
+            made.store(step, conversation)
         self._conversations[conversation] = Conversation(self.tools, conversation)
         try:
             await self._finish_creating(conversation)
@@ -454,20 +448,11 @@ class Client:
         handle, now = self._conversations[conversation], self._clock()
         async with handle.lock:
             plan = plan_reform(handle, self.vault, self.identity, without, now)
-            group, request = create_group(
-                self.identity,
-                self.tools.config,
-                plan.name,
-                self._server.encode(),
-                handle.line.binding.retention,
-                now,
-                plan.follows,
-            )
-            entry = StoredConversation(plan.name.encode(), b"creating", b"", now, request)
+            retention = handle.line.binding.retention
+            made = new_group(self.tools, plan.name, retention, plan.follows)
             with self.vault.step() as step:
-                step.continue_in(conversation, group.group_id, reformed=True)
-                step.begin(conversation, entry)
-                step.save_group(conversation, group)
+                step.continue_in(conversation, made.group.group_id, reformed=True)
+                made.store(step, conversation)
                 step.save_origin(conversation, plan.origin)
                 if plan.invited:
                     argument = " ".join(plan.invited).encode()

@@ -10,13 +10,13 @@ from coterie.client.content import (
     GroupProfile,
 )
 from coterie.client.epoch_keys import EpochKeys
-from coterie.client.identity import Identity
 from coterie.client.line import Line
 from coterie.client.place import Tools, no_answer
+from coterie.client.vault import Step, StoredConversation
 from coterie.errors import StorageError, VerificationError
 from coterie.mls.crypto import suite_of
 from coterie.mls.extension import Extension
-from coterie.mls.group import Config, Group
+from coterie.mls.group import Group
 from coterie.transport import api
 
 
@@ -29,19 +29,26 @@ class Follows:
     cipher_suite: int
 
 
-def create_group(
-    identity: Identity,
-    config: Config,
-    name: str,
-    service: bytes,
-    retention: int,
-    now: int,
-    follows: Follows | None = None,
-) -> tuple[Group, api.CreateLogRequest]:
-    """A new group with its log's first epoch (D-LOG-5); the caller stores both before it sends the request."""
+@dataclass(frozen=True, slots=True)
+class NewGroup:
+    """A group of this device alone, in memory: to be stored before its log is created (D-LOG-2)."""
+
+    group: Group
+    entry: StoredConversation
+
+    def store(self, step: Step, conversation: str) -> None:
+        """Stores it as one that is being made."""
+        step.begin(conversation, self.entry)
+        step.save_group(conversation, self.group)
+
+
+def new_group(tools: Tools, name: str, retention: int, follows: Follows | None = None) -> NewGroup:
+    """A new group with its log's first epoch (D-LOG-5)."""
+    identity, now = tools.identity, tools.clock()
     log_id = secrets.token_bytes(32)
+    stored = identity.stored
     binding = api.DeliveryBinding(
-        api.DeliveryVersion.COTERIE1, service, identity.stored.receipt_key, log_id, retention
+        api.DeliveryVersion.COTERIE1, stored.server, stored.receipt_key, log_id, retention
     )
     profile = GroupProfile(name.encode(), (identity.user.encode(),))
     suite = identity.suite
@@ -55,13 +62,14 @@ def create_group(
         identity.signature_key,
         identity.credential,
         identity.capabilities(),
-        config,
+        tools.config,
         lifetime=identity.lifetime(now),
         extensions=[Extension(BINDING_EXTENSION, binding.encode()), profile.extension()],
     )
     keys = EpochKeys.derive(group.export_secret, log_id)
     create = api.CreateLog(api.DeliveryVersion.COTERIE1, log_id, keys.access, retention)
-    return group, api.CreateLogRequest(create, keys.sign(create.to_be_signed()))
+    request = api.CreateLogRequest(create, keys.sign(create.to_be_signed()))
+    return NewGroup(group, StoredConversation(name.encode(), b"creating", b"", now, request))
 
 
 async def open_log(tools: Tools, conversation: str) -> None:
