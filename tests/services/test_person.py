@@ -49,7 +49,7 @@ class Person:
 
     def __init__(self, name: str, folder: Path, services: Services) -> None:
         self.name = name
-        self._environment = {
+        self.environment = {
             "COTERIE_PROFILE": str(folder / name),
             "COTERIE_SERVER": services.url,
             "COTERIE_WELCOME_DELAY": "0",
@@ -70,7 +70,7 @@ class Person:
     def _run(self, words: tuple[str, ...], stdin: str, *, only_json: bool = False) -> str:
         out, errors, code = io.StringIO(), io.StringIO(), 0
         with (
-            mock.patch.dict(os.environ, self._environment),
+            mock.patch.dict(os.environ, self.environment),
             mock.patch.object(sys, "argv", ["coterie", *words]),
             mock.patch.object(sys, "stdin", io.StringIO(stdin)),
             contextlib.redirect_stdout(out),
@@ -154,6 +154,39 @@ def test_there_are_colours_on_a_terminal_only_and_none_where_they_are_not_wanted
     os.close(leader)
     assert "not enrolled" in printed.decode()
     assert (b"\x1b[" in printed) is coloured
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_who_chats_at_a_terminal_goes_on_typing_below_what_others_write(tmp_path: Path) -> None:
+    from tests.terminals import at_a_terminal  # noqa: PLC0415 - for systems that have such terminals
+
+    async def story() -> None:
+        async with _services(tmp_path) as services:
+            alice, bob = (Person(name, tmp_path, services) for name in ("alice", "bob"))
+            for person in (alice, bob):
+                code = await services.code_for(person.name)
+                await person.types("login", person.name, "--code", code)
+            await alice.types("new", "Friends", "bob")
+            await bob.types("tail")
+            environment = {**alice.environment, "TERM": "xterm"}
+            with at_a_terminal([*_COTERIE, "chat", "Friends"], environment) as terminal:
+                greeting = "Friends, 2 people: write a line and press Enter to send it; Ctrl-D ends"
+                await asyncio.to_thread(terminal.shows, greeting, ">")
+                terminal.types("I am half")
+                await asyncio.to_thread(terminal.shows, greeting, "> I am half")
+                await bob.types("send", "Friends", "hello\u202ethere", "\x1b[31mred")
+                hello = re.compile(r"\d\d:\d\d bob: hello⟨U\+202E⟩there ⟨U\+001B⟩\[31mred")
+                await asyncio.to_thread(terminal.shows, greeting, hello, "> I am half")
+                terminal.types(" way\r")
+                await asyncio.to_thread(terminal.shows, hello, "> I am half way", ">")
+                assert "alice: I am half way" in await bob.types("tail")
+                terminal.types("\x04")
+                assert await asyncio.to_thread(terminal.ends) == 0
+            # Colours are not wanted; and nothing was said twice.
+            assert not re.search(r"\x1b\[[\d;]*3\dm", terminal.captured)
+            assert terminal.captured.count("hello") == 1
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

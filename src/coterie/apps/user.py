@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from coterie.apps.answering import JsonOption, answer, ask, counted, out, say, working
-from coterie.apps.chatting import following, greet, typed_lines
+from coterie.apps.chatting import following, greet, typing
 from coterie.apps.diagnosis import Check, diagnose, not_enrolled
 from coterie.apps.profile import DEFAULT_SERVER, forget_key, opened, profile_path, run
 from coterie.apps.showing import clock, person, visible
@@ -442,13 +442,14 @@ def chat(group: GroupArgument, profile: ProfileOption = None) -> None:
                 async for _ in following(client, poll=5):
                     _show_news(client, client.pending_events(), handle.id, as_json=False)
 
-            showing = asyncio.create_task(show())
-            try:
-                async for line in typed_lines():
-                    if line.strip():
-                        await handle.send(line)
-            finally:
-                showing.cancel()
-                await asyncio.gather(showing, return_exceptions=True)
+            async with typing() as lines:
+                showing = asyncio.create_task(show())
+                try:
+                    async for line in lines:
+                        if line.strip():
+                            await handle.send(line)
+                finally:
+                    showing.cancel()
+                    await asyncio.gather(showing, return_exceptions=True)
 
     run(task())

@@ -12,7 +12,10 @@ from coterie.apps import demo, groups, people, successions, user
 from coterie.apps.cli import NAMES_OF_PEOPLE
 
 ONLY_CLIENT = ("keyring",)
-ALL_EXTRAS = ("keyring", "apsw", "httpx", "platformdirs", "starlette", "uvicorn", "websockets")
+ALL_EXTRAS = (
+    *("keyring", "apsw", "httpx", "platformdirs", "prompt_toolkit", "starlette"),
+    *("uvicorn", "websockets"),
+)
 
 
 def without(modules: tuple[str, ...], *words: str) -> subprocess.CompletedProcess[str]:
