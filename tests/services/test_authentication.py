@@ -423,6 +423,47 @@ async def test_a_deleted_user_is_forgotten_revoked_and_the_name_never_given_agai
         assert gone not in stored
 
 
+async def test_the_operator_sees_how_far_every_user_is(world: World) -> None:
+    def found() -> dict[str, tuple[str, int, int | None, int | None, int | None]]:
+        users, _ = world.service.users()
+        assert [user.name for user in users] == sorted(user.name for user in users)
+        return {
+            user.name: (
+                user.state,
+                user.devices,
+                user.valid_until,
+                user.code_until,
+                user.revoked_at,
+            )
+            for user in users
+        }
+
+    assert world.service.users() == ([], 0)
+    hour = START - START % HOUR
+    until = hour + world.settings.certificate_lifetime
+    code = world.service.add_user("carol").expires_at
+    assert found() == {"carol": ("code", 0, None, code, None)}
+    _, first = await world.enrolled("alice")
+    await world.enrolled("alice")
+    assert found()["alice"] == ("enrolled", 2, until, None, None), "a used code waits for nobody"
+    further = world.service.new_code("alice").expires_at
+    assert found()["alice"] == ("enrolled", 2, until, further, None)
+    world.service.revoke_user("alice", first.device.decode())
+    assert found()["alice"] == ("enrolled", 1, until, further, None)
+    await world.enrolled("bob")
+    world.service.revoke_user("bob")
+    assert found()["bob"] == ("revoked", 0, None, None, hour)
+    world.time = max(code, further)
+    assert found() == {
+        "alice": ("enrolled", 1, until, None, None),
+        "bob": ("revoked", 0, None, None, hour),
+        "carol": ("none", 0, None, None, None),
+    }
+    world.service.delete_user("bob")
+    assert list(found()) == ["alice", "carol"]
+    assert world.service.users()[1] == 1
+
+
 async def test_a_user_cannot_be_added_twice_nor_under_a_name_that_is_none(world: World) -> None:
     world.add("alice")
     with pytest.raises(StateError, match="taken"):

@@ -427,14 +427,39 @@ async def _of_devices(alice: Person, services: Services) -> str:
     )
 
 
-@pytest.mark.parametrize("command", ["", "send", "tail", "doctor", "rules", "join", "block"])
+def test_what_an_operator_learns_of_the_users(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with _services(tmp_path) as services:
+            alice, bob = (Person(name, tmp_path, services) for name in ("alice", "bob"))
+            at = "--config", str(services.config)
+            said = await alice.types("user", "list", *at)
+            for person in (alice, bob):
+                code = await services.code_for(person.name)
+                await person.types("login", person.name, "--code", code)
+            link = json.loads((await alice.scripts("link-device")).splitlines()[1])
+            phone = Person("phone", tmp_path, services)
+            await phone.types("login", "alice", "--code", link["code"])
+            for name in ("carol", "a-name-that-is-rather-long", "gone"):
+                await services.code_for(name)
+            await bob.types("user", "revoke", "bob", *at)
+            await bob.types("user", "delete", "gone", "--yes", *at)
+            said += await alice.types("user", "list", *at)
+            said += await alice.scripts("user", "list", *at)
+            _matches("users", said.replace(str(tmp_path), "FOLDER"))
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "command", ["", "send", "tail", "doctor", "rules", "join", "block", "user", "user list"]
+)
 def test_the_help_is_what_it_was(command: str) -> None:
-    words = [command, "--help"] if command else ["--help"]
+    words = [*command.split(), "--help"]
     environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb"}
     done = subprocess.run(
         [*_COTERIE, *words], capture_output=True, text=True, check=True, env=environment
     )
-    _matches(f"help-{command or 'all'}", done.stdout)
+    _matches(f"help-{command.replace(' ', '-') or 'all'}", done.stdout)
 
 
 def test_the_client_program_in_the_readme_adds_bob_and_says_hello(

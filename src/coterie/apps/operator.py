@@ -16,17 +16,20 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from coterie.apps.answering import JsonOption, answer, installing, note, out, working
+from coterie.apps.answering import JsonOption, answer, counted, installing, note, out, say, working
 from coterie.errors import StateError, UnsupportedError
 
 if TYPE_CHECKING:
     from coterie.apps.config import Config
+    from coterie.authentication.ledger import UserRow
     from coterie.authentication.service import AuthenticationService
     from coterie.transport.as_api import LinkCode
 
 PANEL = "Running the services"
 app = typer.Typer(no_args_is_help=True)
-user_app = typer.Typer(no_args_is_help=True, help="Add, revoke and delete users, by the operator.")
+user_app = typer.Typer(
+    no_args_is_help=True, help="Add, list, revoke and delete users, by the operator."
+)
 app.add_typer(user_app, name="user", rich_help_panel=PANEL)
 
 ConfigOption = Annotated[
@@ -137,6 +140,61 @@ def user_code(name: NameArgument, config: ConfigOption = None, as_json: JsonOpti
     """Show another one-time code, for a user who has lost every device."""
     with _service(config) as service:
         _show_code(name, service.ca.realm, service.new_code(name), as_json=as_json)
+
+
+@user_app.command("list")
+def user_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List all users: who has yet to use a code, who has how many devices, who is revoked.
+
+    The time says until when the code, or the latest certificate, is valid. Of a deleted user not even the name is kept.
+
+    Example: coterie user list
+    """
+    with _service(config) as service:
+        found, deleted = service.users()
+    if as_json:
+        users = [
+            {
+                "user": f"{user.name}@{service.ca.realm}",
+                "state": user.state,
+                "devices": user.devices,
+                "valid_until": user.valid_until,
+                "code_until": user.code_until,
+                "revoked_at": user.revoked_at,
+            }
+            for user in found
+        ]
+        answer({"users": users, "deleted": deleted}, as_json=True)
+        return
+    if found:
+        # The whole name, also on a narrow terminal: the other commands want it.
+        table = Table(Column("user", no_wrap=True), "state", "devices", "", box=None)
+        for user in found:
+            state, when = _how_far(user)
+            table.add_row(user.name, state, str(user.devices), when)
+        out().print(table)
+    else:
+        say("there are no users: coterie user add")
+    if deleted:
+        say(f"{counted(deleted, 'user')} deleted")
+
+
+def _how_far(user: UserRow) -> tuple[str, str]:
+    """A user's state for people, and the time that matters in it."""
+    match user.state:
+        case "enrolled":
+            ended = (user.valid_until or 0) < datetime.now(UTC).timestamp()
+            state, what, at = "enrolled", "ended" if ended else "until", user.valid_until
+        case "code":
+            state, what, at = "has a code", "until", user.code_until
+        case "revoked":
+            state, what, at = "revoked", "withdrawn", user.revoked_at
+        case _:
+            return "no device", "coterie user code"
+    return (
+        state,
+        "" if at is None else f"{what} {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC",
+    )
 
 
 @user_app.command("devices")

@@ -78,6 +78,30 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class UserRow:
+    """A user as the operator sees it: how many devices are not revoked, and times, None where there is nothing."""
+
+    name: str
+    revoked: bool
+    devices: int
+    valid_until: int | None
+    """The end of the latest certificate of those devices."""
+    code_until: int | None
+    """The end of the last code that nobody has used."""
+    revoked_at: int | None
+    """When the last certificate of a revoked user was revoked."""
+
+    @property
+    def state(self) -> str:
+        """How far the user is: enrolled, code (waiting to be used), none (neither device nor code), or revoked."""
+        if self.revoked:
+            return "revoked"
+        if self.devices:
+            return "enrolled"
+        return "none" if self.code_until is None else "code"
+
+
+@dataclass(frozen=True, slots=True)
 class CodeRow:
     """A one-time code that has not expired: whose it is, and the key that used it, if any."""
 
@@ -230,6 +254,28 @@ class Ledger:
                 "SELECT user_id, revoked FROM users WHERE name = ?", (name,)
             ).fetchone()
         return None if row is None else (row[0], bool(row[1]))
+
+    def users(self, now: int) -> list[UserRow]:
+        """All users by name, but for the deleted ones, whose names are not kept."""
+        with self._reading():
+            rows = self._db.execute(
+                """SELECT name, users.revoked,
+                    count(DISTINCT device) FILTER (WHERE NOT devices.revoked),
+                    max(valid_until) FILTER (WHERE NOT devices.revoked),
+                    (SELECT max(expires_at) FROM codes
+                        WHERE user_id = users.user_id AND used_by IS NULL AND expires_at > ?),
+                    iif(users.revoked, max(revoked_at), NULL)
+                FROM users LEFT JOIN (devices JOIN certificates USING (device)) USING (user_id)
+                GROUP BY user_id ORDER BY name""",
+                (now,),
+            ).fetchall()
+        return [UserRow(row[0], bool(row[1]), *row[2:]) for row in rows]
+
+    def deleted_users(self) -> int:
+        """How many users were deleted."""
+        with self._reading():
+            (count,) = self._db.execute("SELECT count(*) FROM former_names").fetchone()
+        return int(count)
 
     def revoke_user(self, user_id: int, at: int) -> None:
         """Revokes all devices, drops all codes, and accepts nothing from the user any more."""

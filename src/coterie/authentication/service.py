@@ -13,7 +13,7 @@ from typing import Final, NoReturn, TypeVar
 
 from coterie.authentication.ca import CertificateAuthority, Revocation
 from coterie.authentication.codes import code_hash, name_hash, new_code
-from coterie.authentication.ledger import CertificateRow, Holder, Ledger
+from coterie.authentication.ledger import CertificateRow, Holder, Ledger, UserRow
 from coterie.authentication.settings import DAY, HOUR, Settings
 from coterie.errors import StateError, VerificationError
 from coterie.identity.keys import verify_signature
@@ -110,6 +110,10 @@ class AuthenticationService:
         with self.ledger.transaction():
             user_id, _ = self._known_user(name)
             self.ledger.delete_user(user_id, name_hash(self._code_key, name), _hour(self._now()))
+
+    def users(self) -> tuple[list[UserRow], int]:
+        """All users by name, and how many were deleted."""
+        return self.ledger.users(self._now()), self.ledger.deleted_users()
 
     def devices_of(self, name: str) -> list[tuple[str, int]]:
         """A user's devices that are not revoked, with the end of each one's latest certificate."""
