@@ -208,6 +208,26 @@ def test_people_trust_whom_their_platform_trusts(tmp_path: Path) -> None:
         here.ok("new", "Friends")
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_who_gives_an_address_with_the_wrong_scheme_is_told_the_right_one(
+    tmp_path: Path, tls: bool
+) -> None:
+    _certificate(tmp_path)
+    tables = '[tls]\ncertificate = "tls.pem"\nkey = "tls.key"\n' if tls else ""
+    here = Installation(tmp_path, CONFIG + tables)
+    here.environment |= {"COTERIE_KEY": "file", "COTERIE_PROFILE": str(tmp_path / "profile")}
+    with here.serving() as (url, _):
+        place = url.partition("://")[2]
+        wrong = f"{'http' if tls else 'https'}://{place}"
+        what = "speaks TLS" if tls else "does not speak TLS"
+        said = f"the service at {wrong} {what}: its address is {url}"
+        login = "login", "alice", "--code", "7KQM2-3F5TA-9XWB4-C8RD1", "--server", wrong
+        assert said in here.fails(*login)
+        assert json.loads(here.fails(*login, "--json"))["retry_after"] is None
+        reports = json.loads(here.run("status", "--server", "--url", wrong, "--json").stdout)
+        assert [report["detail"] for report in reports.values()] == [said, said]
+
+
 @pytest.mark.parametrize(("days", "said"), [(3, "ends soon"), (-1, "has ended")])
 def test_a_certificate_that_clients_refuse_or_soon_will_is_told_at_the_start(
     tmp_path: Path, days: int, said: str

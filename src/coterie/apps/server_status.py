@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from datetime import UTC
 from typing import Any
@@ -13,6 +14,7 @@ from coterie.apps.config import Config
 from coterie.apps.serve import AUTHENTICATION_PATH
 from coterie.errors import CoterieError, StateError
 from coterie.transport import api, as_api
+from coterie.transport.asking import wrong_scheme
 
 
 def ask(config: Config, url: str | None) -> dict[str, dict[str, Any]]:
@@ -48,7 +50,8 @@ def _report(asked: Any, http: httpx.Client, base: str) -> dict[str, Any]:  # noq
     except httpx.HTTPStatusError as error:
         return {"ready": False, "detail": f"answered with status {error.response.status_code}"}
     except httpx.HTTPError as error:
-        return {"ready": False, "detail": f"does not answer: {error}"}
+        wrong = asyncio.run(wrong_scheme(base, error))
+        return {"ready": False, "detail": wrong or f"does not answer: {error}"}
     except (CoterieError, ValueError) as error:
         return {"ready": False, "detail": f"answered with something else: {error}"}
 

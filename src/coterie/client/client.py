@@ -436,7 +436,8 @@ class Client:
                 with self.vault.step() as step:
                     step.end(conversation, f"the group was not made: {error}")
             # What the service signed wrongly is told at once, though it is asked for again.
-            if error.retry_after is None or isinstance(error.__cause__, VerificationError):
+            lasts = error.retry_after is None and not isinstance(error, Unreachable)
+            if lasts or isinstance(error.__cause__, VerificationError):
                 raise
         return GroupHandle(self, self._conversations[conversation])
 

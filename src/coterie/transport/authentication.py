@@ -16,7 +16,7 @@ from coterie.errors import DecodeError, ServiceError
 from coterie.mls.tls import Struct
 from coterie.transport import as_api
 from coterie.transport.as_api import Operation, Refused, RequestHeader
-from coterie.transport.asking import ask
+from coterie.transport.asking import ask, wrong_scheme
 
 Answer = TypeVar("Answer", bound=Struct)
 
@@ -35,8 +35,8 @@ class DeviceKey(Protocol):
 class AuthenticationClient:
     """Calls one Authentication Service at `base_url` over an `httpx.AsyncClient`.
 
-    `clock` gives seconds since 1970. Every method raises `Refused` where the service says no, `ServiceError` (with
-    `retry_after`) where it cannot be reached, and may be repeated after either.
+    `clock` gives seconds since 1970. Every method raises `Refused` where the service says no, `ServiceError` where it
+    cannot be reached (with `retry_after`, unless the address has the wrong scheme), and may be repeated after either.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class AuthenticationClient:
         self._base = base_url.rstrip("/")
         self._realm = realm
         self._clock = clock
+        self._has_answered = False
 
     async def realm_info(self) -> as_api.RealmInfo:
         """The realm and its anchors. They are as trustworthy as the connection: pin them."""
@@ -118,8 +119,12 @@ class AuthenticationClient:
                 headers=headers,
             )
         except (httpx.HTTPError, TimeoutError) as error:
+            wrong = None if self._has_answered else await wrong_scheme(self._base, error)
+            if wrong is not None:
+                raise ServiceError(wrong) from error
             msg = f"the Authentication Service at {self._base} cannot be reached: {error}"
             raise ServiceError(msg, retry_after=5) from error
+        self._has_answered = True
         if response.status_code == 200:
             return answer
         raise _refused(response, answer)

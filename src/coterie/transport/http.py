@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 from coterie.errors import DecodeError, ServiceError
 from coterie.mls.tls import Struct
 from coterie.transport import api
-from coterie.transport.asking import MAX_ANSWER, ask
+from coterie.transport.asking import MAX_ANSWER, ask, wrong_scheme
 from coterie.transport.refusal import Refused, Unreachable
 
 T = TypeVar("T", bound=Struct)
@@ -99,6 +99,7 @@ class HTTPCarrier:
         if base_url.startswith("https:") and tls is None:
             self._tls = platform_trust()
         self._timeout = timeout
+        self._has_answered = False
         self._client = httpx.AsyncClient(
             # Without TLS one that believes nobody: to read a list of authorities takes a while.
             verify=self._tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
@@ -132,7 +133,11 @@ class HTTPCarrier:
                 whose="the service's",
             )
         except (httpx.HTTPError, TimeoutError) as error:
+            wrong = None if self._has_answered else await wrong_scheme(self._base, error)
+            if wrong is not None:
+                raise Unreachable(wrong) from error
             raise self._unreachable(error) from error
+        self._has_answered = True
         return _answer(response, body, answer)
 
     async def connect(self) -> HTTPConnection:

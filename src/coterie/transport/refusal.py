@@ -42,7 +42,10 @@ HTTP_STATUS: Final[dict[ErrorCode, int]] = {
 
 
 class Unreachable(ServiceError):
-    """No answer came: what was sent may have been stored, and whatever else is asked now will have none either."""
+    """No answer came: what was sent may have been stored, and whatever else is asked now will have none either.
+
+    Without `retry_after` the address is wrong; what is wanted waits for a service there all the same.
+    """
 
 
 class Refused(ServiceError):

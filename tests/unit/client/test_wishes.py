@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from coterie.client.events import Problem, RemovedFromGroup
 from coterie.errors import ServiceError, StateError
 from coterie.storage import MessageState
+from coterie.transport.refusal import Unreachable
 from tests.client_world import World, world
 
 
@@ -62,6 +64,20 @@ def test_a_group_that_is_made_while_the_service_is_away_is_made_once_with_all_th
             assert list(group.members()) == [alice.user, bob.user]
             assert [g.name for g in bob.groups()] == ["Friends"]
             assert [m.text for m in bob.groups()[0].history()] == ["hello"]
+
+    asyncio.run(story())
+
+
+def test_a_group_that_is_made_at_a_wrong_address_waits_for_the_right_one(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice = await w.device("alice")
+            wrong = Unreachable("the service speaks TLS")
+            with mock.patch.object(alice.tools.delivery, "create_log", side_effect=wrong):
+                group = await alice.create_group("Friends")
+                assert (group.status, group.waiting()) == ("creating", 1)
+            await w.settle()
+            assert (group.status, group.waiting()) == ("active", 0)
 
     asyncio.run(story())
 

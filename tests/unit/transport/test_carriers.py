@@ -17,7 +17,7 @@ from coterie.transport.authentication import AuthenticationClient
 from coterie.transport.client import Connection
 from coterie.transport.http import HTTPCarrier
 from coterie.transport.memory import MemoryCarrier
-from coterie.transport.refusal import Refused
+from coterie.transport.refusal import Refused, Unreachable
 from tests.delivery_model import new_log
 
 REQUEST = new_log()[1]
@@ -74,6 +74,96 @@ def test_a_service_that_is_not_there_may_be_tried_again() -> None:
         await carrier.close()
 
     asyncio.run(main())
+
+
+# -- addresses with the wrong scheme
+
+
+async def _hangs_up(
+    handle: Callable[[bytes], bytes] = lambda _: b"",
+) -> tuple[asyncio.Server, str, list[bytes]]:
+    """A server that speaks no TLS: answers what comes as told, and hangs up; its host and port, and what came."""
+    came: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(await reader.read(1 << 16))
+        writer.write(handle(came[-1]))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    return server, f"127.0.0.1:{server.sockets[0].getsockname()[1]}", came
+
+
+def test_a_server_without_tls_is_said_to_be_one() -> None:
+    async def main() -> None:
+        server, place, _ = await _hangs_up(lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        async with server:
+            carrier = HTTPCarrier(f"https://{place}")
+            with pytest.raises(Unreachable) as caught:
+                await carrier.info()
+            await carrier.close()
+        assert str(caught.value) == (
+            f"the service at https://{place} does not speak TLS: its address is http://{place}"
+        )
+        assert caught.value.retry_after is None, "it is not a matter of time"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("words", ["WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"])
+def test_nobody_is_told_to_do_without_tls_on_a_network(words: str) -> None:
+    async def main() -> None:
+        error = httpx.ConnectError(f"[SSL: {words}] (_ssl.c:1006)")
+        for place in ("chat.example.org", "192.0.2.1:8470", "[2001:db8::1]"):
+            said = await asking.wrong_scheme(f"https://{place}/v1/", error)
+            assert said is not None
+            assert "http://" not in said
+            assert "let the operator set up TLS" in said
+        for place in ("localhost:8470", "127.0.0.1", "[::1]:8470"):
+            said = await asking.wrong_scheme(f"https://{place}/v1/", error)
+            assert said is not None
+            assert said.endswith(f"its address is http://{place}")
+
+    asyncio.run(main())
+
+
+def test_a_server_that_hangs_up_and_speaks_no_tls_either_may_be_tried_again() -> None:
+    async def main() -> None:
+        server, place, came = await _hangs_up()
+        async with server:
+            carrier = HTTPCarrier(f"http://{place}")
+            with pytest.raises(Unreachable, match="cannot be reached") as caught:
+                await carrier.info()
+            await carrier.close()
+        assert caught.value.retry_after is not None
+        assert [first[:1] for first in came] == [b"G", b"\x16"], "a request, then a handshake"
+
+    asyncio.run(main())
+
+
+def test_who_answered_before_is_not_suspected_of_speaking_something_else() -> None:
+    async def asked(ask: Callable[[str, httpx.AsyncClient], Awaitable[object]]) -> int:
+        answers = [b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n", b""]
+        server, place, came = await _hangs_up(lambda _: answers[len(came) - 1])
+        async with server, httpx.AsyncClient() as http:
+            await ask(f"http://{place}", http)
+        return len(came)
+
+    async def twice(ask: Callable[[], Awaitable[object]]) -> None:
+        for _ in range(2):
+            with pytest.raises(ServiceError):
+                await ask()
+
+    async def delivery(url: str, _: httpx.AsyncClient) -> None:
+        carrier = HTTPCarrier(url)
+        await twice(carrier.info)
+        await carrier.close()
+
+    async def authentication(url: str, http: httpx.AsyncClient) -> None:
+        await twice(AuthenticationClient(http, url, "example.org", clock=lambda: 0).realm_info)
+
+    assert asyncio.run(asked(delivery)) == 2
+    assert asyncio.run(asked(authentication)) == 2
 
 
 # -- WebSocket
