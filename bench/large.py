@@ -18,10 +18,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -36,6 +37,7 @@ from coterie.client.cores import on_all_cores
 from coterie.errors import UnsupportedError
 from coterie.identity.issuer import X509Issuer
 from coterie.identity.names import DeviceId, UserId
+from coterie.identity.x509 import read_end_entity
 from coterie.mls.credential import AcceptAnything, Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
 from coterie.mls.group import Group, StagedCommit
@@ -153,19 +155,27 @@ def joining_x509(n: int) -> Iterator[Row]:
     parts = [(each.signature, each.tbs_certificate_bytes) for each in signed]
     ecdsa, verify = ECDSA(SHA256()), shape.suite.signature.verify
 
-    def bare() -> None:
-        for (signature, data), one in zip(parts, raw, strict=True):
+    def bare(some: Sequence[tuple[tuple[bytes, bytes], Raw]]) -> None:
+        for (signature, data), one in some:
             realm.verify(signature, data, ecdsa)
             verify(*one)
 
-    def join() -> None:
+    pairs = list(zip(parts, raw, strict=True))
+    by_64 = [pairs[n : n + 64] for n in range(0, len(pairs), 64)]
+
+    def join(run: Callable[..., Iterable[Any]]) -> None:
+        # A joiner has seen none of the certificates.
+        read_end_entity.cache_clear()
         with collector_paused():
             unverified = UnverifiedTree.decode(encoded, shape.suite)
-            verify_tree(unverified, shape.context, policy)
+            verify_tree(unverified, shape.context, policy, run)
 
-    at_least = clocked(bare, time.thread_time)
-    seconds = clocked(join, time.thread_time)
+    at_least = clocked(partial(bare, pairs), time.thread_time)
+    seconds = clocked(partial(join, map), time.thread_time)
     yield Row("join with X.509", "large", n, seconds, at_least, len(encoded))
+    at_least = clocked(lambda: list(on_all_cores(bare, by_64)))
+    seconds = clocked(partial(join, on_all_cores))
+    yield Row("join with X.509, all cores", "large", n, seconds, at_least, len(encoded))
 
 
 def memory_of_join(shape: Shape) -> int:

@@ -7,14 +7,13 @@ stand behind it later. `X509Issuer` is also the hook that the protocol core asks
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol
 
 from coterie.errors import DecodeError, VerificationError
 from coterie.identity.names import DeviceId, UserId
 from coterie.identity.revocation import RevocationLists
 from coterie.identity.rules import CredentialRule
-from coterie.identity.x509 import ChainVerifier, load_certificate, presented_device
+from coterie.identity.x509 import ChainVerifier, presented_device
 from coterie.mls.credential import Credential
 from coterie.mls.types import CredentialType
 
@@ -46,18 +45,13 @@ def _chain(credential: Credential) -> tuple[bytes, ...]:
     return tuple(certificate.cert_data for certificate in credential.content)
 
 
-@lru_cache(maxsize=65536)
-def _device_of(der: bytes) -> DeviceId:
-    return presented_device(load_certificate(der))
-
-
 def presented_by(credential: Credential) -> DeviceId:
     """The device that a credential says it is of, unverified. `DecodeError` or `VerificationError` if it says none."""
     chain = _chain(credential)
     if not chain:
         msg = "the credential has no certificate"
         raise VerificationError(msg, rule=CredentialRule.CHAIN_LENGTH)
-    return _device_of(chain[0])
+    return presented_device(chain[0])
 
 
 class X509Issuer:
@@ -65,6 +59,9 @@ class X509Issuer:
 
     `revocations` is consulted whenever a verdict is asked for at a time; see `coterie.identity.revocation`.
     """
+
+    thread_safe: Final = True
+    """Verifying certificates lets other threads run (`coterie.mls.credential`)."""
 
     def __init__(
         self, anchors: Iterable[bytes], *, revocations: RevocationLists | None = None

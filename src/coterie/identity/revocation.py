@@ -67,8 +67,11 @@ class RevocationLists:
             what = "no revocation list" if crl is None else "only an outdated revocation list"
             msg = f"there is {what} of the certificate's issuer; fetch it from the Authentication Service"
             raise VerificationError(msg, rule=CredentialRule.REVOCATION_UNKNOWN)
-        entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
-        if entry is not None:
+        serial = certificate.serial_number
+        # The library looks through the whole list, and most certificates are in none.
+        if serial in self._serials and (
+            entry := crl.get_revoked_certificate_by_serial_number(serial)
+        ):
             msg = f"the certificate was revoked on {entry.revocation_date_utc:%Y-%m-%d}"
             raise VerificationError(msg, rule=CredentialRule.REVOKED)
 

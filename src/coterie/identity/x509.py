@@ -10,9 +10,12 @@ judged as of the moment from which the end entity's certificate is valid, and re
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,7 +23,6 @@ from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
-    Policy,
     PolicyBuilder,
     Store,
 )
@@ -37,6 +39,7 @@ from coterie.identity.rules import CredentialRule
 MAX_CHAIN = 8
 """Certificates in one credential, the end entity's included."""
 
+_FILTERS = threading.Lock()
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -50,7 +53,8 @@ _UNREADABLE = (
 def load_certificate(der: bytes) -> x509.Certificate:
     """Reads one DER certificate; raises `DecodeError` for anything else."""
     try:
-        with warnings.catch_warnings():
+        # Filters of warnings are the whole process's: of two threads that change them one would leave its own behind.
+        with _FILTERS, warnings.catch_warnings():
             # What the library will refuse one day (a serial number that is not positive) is refused here today.
             warnings.simplefilter("error", CryptographyDeprecationWarning)
             certificate = x509.load_der_x509_certificate(der)
@@ -72,9 +76,35 @@ def _uris(certificate: x509.Certificate) -> list[str]:
     return names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
-def presented_device(certificate: x509.Certificate) -> DeviceId:
+@dataclass(frozen=True, slots=True)
+class EndEntity:
+    """What a certificate says of the device that it is for, as far as it does not depend on who signed it."""
+
+    signature_key: bytes
+    device: DeviceId | None
+    """None where it does not name exactly one."""
+    misuse: str | None
+    """Why the key may not sign as a device, None where it may."""
+
+
+@lru_cache(maxsize=65536)
+def read_end_entity(der: bytes) -> EndEntity:
+    """Reads an end entity's certificate, or remembers it: who joins a group asks for each member's twice.
+
+    Raises `DecodeError` for what is no certificate, or of no kind of key that devices have.
+    """
+    certificate = load_certificate(der)
+    signature_key = signature_key_of(certificate.public_key())
+    try:
+        device = device_of_uris(_uris(certificate))
+    except DecodeError:
+        device = None
+    return EndEntity(signature_key, device, _misuse(certificate))
+
+
+def presented_device(der: bytes) -> DeviceId:
     """The device that an end entity's certificate names; `DecodeError` where it does not name exactly one."""
-    return device_of_uris(_uris(certificate))
+    return read_end_entity(der).device or device_of_uris(_uris(load_certificate(der)))
 
 
 class Anchor:
@@ -102,22 +132,29 @@ def _is_ca(certificate: x509.Certificate) -> bool:
     return constraints.ca and usage.key_cert_sign
 
 
-def _may_sign(_: Policy, __: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+def _misuse(certificate: x509.Certificate) -> str | None:
+    """Why an end entity's key may not sign, or None.
+
+    Not in `_END_ENTITY`, where it would be a call out of the library and back for each: a third of a verification.
+    """
+    extensions = certificate.extensions
+    try:
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        usage = None
     if usage is None or not usage.digital_signature or usage.key_cert_sign or usage.crl_sign:
-        msg = "the key usage of the end entity must allow digital signatures, and no certificates or lists"
-        raise ValueError(msg)
-
-
-def _is_no_ca(_: Policy, __: x509.Certificate, constraints: x509.BasicConstraints | None) -> None:
-    if constraints is not None and constraints.ca:
-        msg = "the end entity must not be a CA"
-        raise ValueError(msg)
+        return "the key usage of the end entity must allow digital signatures, and no certificates or lists"
+    try:
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        return None
+    return "the end entity must not be a CA" if constraints.ca else None
 
 
 _END_ENTITY = (
     ExtensionPolicy.webpki_defaults_ee()
-    .require_present(x509.KeyUsage, Criticality.CRITICAL, _may_sign)
-    .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, _is_no_ca)
+    .require_present(x509.KeyUsage, Criticality.CRITICAL, None)
+    .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
 )
 _AUTHORITY = ExtensionPolicy.webpki_defaults_ca()
 
@@ -148,12 +185,15 @@ class ChainVerifier:
         if not 1 <= len(chain) <= MAX_CHAIN:
             msg = f"a chain of {len(chain)} certificates; it must have 1 to {MAX_CHAIN}"
             raise VerificationError(msg, rule=CredentialRule.CHAIN_LENGTH)
-        leaf, *others = map(load_certificate, chain)
-        if signature_key_of(leaf.public_key()) != signature_key:
+        read = read_end_entity(chain[0])
+        others = [load_certificate(der) for der in chain[1:]]
+        if read.signature_key != signature_key:
             msg = "the certificate is for another key than the leaf's signature key"
             raise VerificationError(msg, rule=CredentialRule.LEAF_KEY)
-        path = self._path(leaf, others, now)
-        device = presented_device(leaf)
+        path = self._path(x509.load_der_x509_certificate(chain[0]), others, now)
+        if read.misuse is not None:
+            raise _no_path(read.misuse)
+        device = presented_device(chain[0])
         realm = self._realms[path[-1]]
         if device.user.realm != realm:
             msg = f"the authority of {realm} cannot vouch for {device.user}"
@@ -172,8 +212,12 @@ class ChainVerifier:
         try:
             return policies.build_client_verifier().verify(leaf, others).chain
         except (PathError, ValueError, x509.UnsupportedGeneralNameType) as error:
-            msg = f"the certificate does not lead to a trust anchor: {_reason(error)}"
-            raise VerificationError(msg, rule=CredentialRule.CHAIN) from error
+            raise _no_path(_reason(error)) from error
+
+
+def _no_path(why: str) -> VerificationError:
+    msg = f"the certificate does not lead to a trust anchor: {why}"
+    return VerificationError(msg, rule=CredentialRule.CHAIN)
 
 
 def _reason(error: Exception) -> str:

@@ -7,10 +7,11 @@ says in the open that nobody is authenticated, and is for tests.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, ClassVar, Protocol
 
 from coterie.errors import VerificationError
+from coterie.mls.crypto import batches
 from coterie.mls.rules import Rule
 from coterie.mls.tls import Select, Struct
 from coterie.mls.types import CredentialType
@@ -59,7 +60,11 @@ class Credential(Struct):
 
 
 class Authenticator(Protocol):
-    """The application's Authentication Service, as far as the core needs it (§5.3.1)."""
+    """The application's Authentication Service, as far as the core needs it (§5.3.1).
+
+    One that has an attribute `thread_safe` which is true may be asked to `authenticate` by several threads at once: by
+    those of `Config.run`, where many members or key packages are verified.
+    """
 
     def authenticate(
         self, credential: Credential, signature_key: bytes, *, now: int | None
@@ -89,15 +94,31 @@ def authenticate(
 
 
 def authenticate_all(
-    authenticator: Authenticator, holders: Iterable[tuple[Credential, bytes]], *, now: int | None
+    authenticator: Authenticator,
+    holders: Iterable[tuple[Credential, bytes]],
+    *,
+    now: int | None,
+    run: Callable[..., Iterable[Any]] = map,
 ) -> None:
-    """As `authenticate` for each credential with its signature key; the first that is refused raises."""
+    """As `authenticate` for each credential with its signature key; the first that is refused raises.
+
+    `run` is `map` or an executor's; it is used where the authenticator is `thread_safe`.
+    """
     ask = authenticator.authenticate
-    try:
-        for credential, signature_key in holders:
-            ask(credential, signature_key, now=now)
-    except VerificationError as error:
-        raise VerificationError(str(error.args[0]), rule=error.rule or Rule.CREDENTIAL) from error
+
+    def refusal(batch: Sequence[tuple[Credential, bytes]]) -> VerificationError | None:
+        try:
+            for credential, signature_key in batch:
+                ask(credential, signature_key, now=now)
+        except VerificationError as error:
+            return error
+        return None
+
+    run = run if getattr(authenticator, "thread_safe", False) else map
+    for error in run(refusal, batches(holders)):
+        if error is not None:
+            rule = error.rule or Rule.CREDENTIAL
+            raise VerificationError(str(error.args[0]), rule=rule) from error
 
 
 def check_successor(authenticator: Authenticator, old: Credential, new: Credential) -> None:

@@ -57,6 +57,7 @@ from coterie.mls.tls import encode_opaque
 from coterie.mls.types import CipherSuite
 
 K = TypeVar("K")
+T = TypeVar("T")
 
 SignatureJob: TypeAlias = tuple[bytes, str, bytes, bytes]
 """What `verify_with_label` takes: (public key, label, content, signature)."""
@@ -461,7 +462,7 @@ class Suite:
         number of signatures that held.
         """
         verified = 0
-        for good, complete in map(self.verify_batch, _batches(jobs)):
+        for good, complete in map(self.verify_batch, batches(jobs)):
             verified += good
             if not complete:
                 raise VerificationError(f"signature {verified} does not verify", rule=rule)
@@ -485,7 +486,7 @@ class Suite:
         map: Callable[..., Iterable[list[bool]]] = serial_map,
     ) -> list[bool]:
         """Whether each signature holds, in order: for jobs that do not stand or fall together; `map` as above."""
-        return list(chain.from_iterable(map(self.judge_batch, _batches(jobs))))
+        return list(chain.from_iterable(map(self.judge_batch, batches(jobs))))
 
     def judge_batch(self, batch: Sequence[SignatureJob]) -> list[bool]:
         """Whether each signature of one batch holds."""
@@ -581,8 +582,9 @@ class Suite:
             raise DecryptionError("a ciphertext does not open under its key", rule=rule) from None
 
 
-def _batches(jobs: Iterable[SignatureJob]) -> Iterator[list[SignatureJob]]:
-    iterator = iter(jobs)
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """What takes a public-key operation each, by as many as one thread should do at a time."""
+    iterator = iter(items)
     while batch := list(islice(iterator, _BATCH)):
         yield batch
 

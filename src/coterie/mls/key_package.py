@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from coterie.errors import RuleViolation
-from coterie.mls.credential import Authenticator, Credential
+from coterie.mls.credential import Authenticator, Credential, authenticate_all
 from coterie.mls.crypto import SignatureJob, SignaturePrivateKey, Suite, suite_of
 from coterie.mls.extension import (
     Capabilities,
@@ -156,8 +156,10 @@ def validate_all(
     signed = (package._signed() for package in packages)  # noqa: SLF001 - same module
     told = part_of(progress, after, total)
     suite.verify_many(signed, rule=Rule.KEY_PACKAGE_SIGNATURE, map=run, progress=told)
-    for package in packages:
-        check_credential(package.leaf_node, authenticator, now=now)
+    holders = (
+        (package.leaf_node.credential, package.leaf_node.signature_key) for package in packages
+    )
+    authenticate_all(authenticator, holders, now=now, run=run)
     return [VerifiedKeyPackage(package, _DOOR) for package in packages]
 
 

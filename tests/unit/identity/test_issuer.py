@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from coterie.authentication.ca import DAY, CertificateAuthority, Revocation
+from coterie.client.cores import on_all_cores
 from coterie.errors import CoterieError, VerificationError
 from coterie.identity.issuer import X509Issuer, presented_by
 from coterie.identity.names import DeviceId
 from coterie.identity.revocation import RevocationLists
 from coterie.identity.rules import CredentialRule
 from coterie.identity.x509 import Anchor, load_certificate
-from coterie.mls.credential import Credential
+from coterie.mls.credential import Credential, authenticate_all
 from tests import pki
 from tests.pki import ALICE, ALICE_TABLET, BOB, NOW, REALM, raw
 
@@ -142,3 +143,13 @@ def test_a_list_by_somebody_else_or_changed_on_the_way_is_refused() -> None:
             held.update(bad)
         assert caught.value.rule == CredentialRule.REVOCATION_LIST
     assert not held.fresh(NOW)
+
+
+def test_several_threads_may_ask_at_once() -> None:
+    assert ISSUER.thread_safe
+    good = [(credential(ALICE), KEY) for _ in range(200)]
+    authenticate_all(ISSUER, good, now=NOW, run=on_all_cores)
+    bad = [*good[:150], (credential(BOB, raw(pki.leaf().key)), KEY), *good[150:]]
+    with pytest.raises(VerificationError) as caught:
+        authenticate_all(ISSUER, bad, now=NOW, run=on_all_cores)
+    assert caught.value.rule == CredentialRule.LEAF_KEY

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -244,3 +247,15 @@ def test_a_certificate_with_any_byte_changed_is_refused_in_our_own_words(at: int
 def test_whatever_bytes_arrive_load_certificate_raises_decode_error(data: bytes) -> None:
     with pytest.raises(DecodeError):
         load_certificate(data)
+
+
+def test_reading_certificates_in_several_threads_leaves_the_filters_of_warnings_alone() -> None:
+    der, before = ROOT.build(), list(warnings.filters)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(load_certificate, [der] * 400))
+    finally:
+        sys.setswitchinterval(interval)
+    assert list(warnings.filters) == before

@@ -39,8 +39,8 @@ def verify_tree(
 ) -> tuple[RatchetTree, TreeIndex]:
     """Makes every check of a given ratchet tree and of the group's extensions.
 
-    `run` is `map` or an executor's, for the signatures. Lifetimes are not compared with the clock: a member whose key
-    package expired after it joined must keep nobody out. Who keeps the tree keeps it `settled`.
+    `run` is `map` or an executor's, for signatures and credentials. Lifetimes are not compared with the clock: a member
+    whose key package expired after it joined must keep nobody out. Who keeps the tree keeps it `settled`.
     Raises `RuleViolation` or `VerificationError`.
     """
     if context.version != ProtocolVersion.MLS10:
@@ -63,7 +63,7 @@ def verify_tree(
     jobs = signature_jobs(zip(tree.member_places(), leaves, strict=True), context.group_id)
     suite.verify_many(jobs, rule=Rule.LEAF_SIGNATURE, map=run, progress=told)
     holders = ((leaf.credential, leaf.signature_key) for leaf in leaves)
-    authenticate_all(policy.authenticator, holders, now=None)
+    authenticate_all(policy.authenticator, holders, now=None, run=run)
     return tree, index
 
 
