@@ -162,7 +162,14 @@ def open_path(
     position, held = ciphertext_position(
         path[place].sibling, private.leaf, private.parents, new_leaves
     )
-    sealed = update.nodes[place].encrypted_path_secret[position]
+    ciphertexts = update.nodes[place].encrypted_path_secret
+    if position >= len(ciphertexts):
+        # Who was welcomed without the path secret that was due lacks keys of nodes at which it is not unmerged.
+        msg = (
+            f"no private key is held for which the path secret for {path[place].index!r} is sealed"
+        )
+        raise DecryptionError(msg, rule=Rule.PATH_SECRET_OPENS)
+    sealed = ciphertexts[position]
     try:
         secret = suite.decrypt_with_label(
             private.key(held), PATH_LABEL, context, sealed.kem_output, sealed.ciphertext

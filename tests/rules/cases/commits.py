@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from coterie.mls.credential import Credential
+from coterie.mls.group import Group
+from coterie.mls.group.welcoming import read_welcome
 from coterie.mls.group_context import PreSharedKeyID
+from coterie.mls.key_package import KeyPackageBundle
 from coterie.mls.proposal import (
+    Add,
     ExternalInit,
     GroupContextExtensions,
     PreSharedKey,
@@ -17,11 +21,12 @@ from coterie.mls.ratchet_tree import HPKECiphertext, UpdatePathNode
 from coterie.mls.rules import Rule
 from coterie.mls.tree_math import LeafIndex, NodeIndex
 from coterie.mls.types import CipherSuite, ProtocolVersion
+from coterie.mls.welcome import GroupSecrets, Welcome
 from tests.rules.cases.leaves import referred
 from tests.rules.cases.proposals import add
 from tests.rules.cases.registry import BOTH, case
 from tests.rules.forging import PUBLIC, Forger, PathChanges, Sent
-from tests.rules.world import Attack, World
+from tests.rules.world import NOW, Attack, Call, World
 
 BOB, CAROL, DAVE = LeafIndex(1), LeafIndex(2), LeafIndex(3)
 Nodes = tuple[UpdatePathNode, ...]
@@ -202,6 +207,34 @@ def _(w: World, f: Forger) -> Attack:
     attack = w.victim(f.commit([ref]))
     _remember(attack.store, w, sent)
     return attack
+
+
+@case(Rule.PATH_SECRET_OPENS, "a Commit to who was welcomed without the path secret that was due")
+def _(w: World, f: Forger) -> Attack:
+    bundle, carol = w.bundle("zoe"), w.member("carol")
+    # In bob's place, below parents whose keys alice's path renews.
+    proposals = [Proposal.of(Remove(BOB)), Proposal.of(Add(bundle.key_package))]
+    pending = w.member("alice").commit(proposals, now=NOW)
+    carol.adopt(carol.receive(pending.message, now=NOW), now=NOW)  # type: ignore[arg-type]
+    assert pending.welcome is not None
+    welcome = _without_path_secret(read_welcome(pending.welcome), bundle, w)
+    zoe = Group.join(welcome, bundle, w.config)
+    commit = carol.commit(now=NOW).message
+    return Call(lambda: zoe.receive(commit, now=NOW))
+
+
+def _without_path_secret(welcome: Welcome, bundle: KeyPackageBundle, w: World) -> Welcome:
+    context, (entry,) = welcome.encrypted_group_info, welcome.secrets
+    sealed = entry.encrypted_group_secrets
+    opened = w.suite.decrypt_with_label(
+        bundle.init_key, "Welcome", context, sealed.kem_output, sealed.ciphertext
+    )
+    secrets = GroupSecrets.decode(bytes(opened)).replace(path_secret=None)
+    again = w.suite.encrypt_with_label(
+        bundle.init_key.public, "Welcome", context, secrets.encode(), w.rng
+    )
+    entry = entry.replace(encrypted_group_secrets=HPKECiphertext(*again))
+    return welcome.replace(secrets=(entry,))
 
 
 def _remember(store: dict[bytes, bytes], w: World, sent: Sent) -> None:
