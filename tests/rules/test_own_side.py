@@ -14,12 +14,14 @@ from coterie.errors import (
     UnsupportedError,
     VerificationError,
 )
-from coterie.interop.negative import EXTENSION
+from coterie.interop.negative import EXTENSION, supported
 from coterie.mls.credential import Credential
+from coterie.mls.crypto import suite_of
 from coterie.mls.extension import Capabilities, Extension
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import CommitOptions, ExternalJoin, Group
 from coterie.mls.group_context import GroupContext, PreSharedKeyID
+from coterie.mls.key_package import create_key_package
 from coterie.mls.leaf_node import Lifetime
 from coterie.mls.proposal import (
     Add,
@@ -304,6 +306,37 @@ class NoRemoves:
     ) -> None:
         if proposals.removes:
             raise RuleViolation("nobody may be removed", rule="test/no-removes", leaf=committer)
+
+
+def test_a_key_package_that_has_expired_since_it_was_validated_is_not_committed(
+    world: World,
+) -> None:
+    package = _add(world, lifetime=Lifetime(NOW - 9, NOW)).key_package
+    verified = package.validate(world.suite, world.config.authenticator, now=NOW)
+    alice = world.member("alice")
+    before = dump(alice)
+    with pytest.raises(RuleViolation) as caught:
+        alice.commit([verified], now=NOW + 1)
+    assert caught.value.rule == Rule.LEAF_LIFETIME
+    assert dump(alice) == before
+    assert alice.commit([verified], now=NOW).commit.added
+
+
+def test_a_key_package_that_was_validated_for_another_suite_is_not_committed(world: World) -> None:
+    other = suite_of(3)
+    assert other.hpke.kem is world.suite.hpke.kem, "others are found out when the Welcome is sealed"
+    bundle = create_key_package(
+        other,
+        other.generate_signature_key(world.rng),
+        Credential.basic(b"zoe"),
+        supported(other),
+        LIFETIME,
+        rng=world.rng,
+    )
+    verified = bundle.key_package.validate(other, world.config.authenticator, now=NOW)
+    with pytest.raises(RuleViolation) as caught:
+        world.member("alice").commit([verified], now=NOW)
+    assert caught.value.rule == Rule.KEY_PACKAGE_CIPHER_SUITE
 
 
 def test_the_rules_that_a_group_agreed_on_are_enforced(world: World) -> None:

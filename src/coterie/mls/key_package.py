@@ -75,17 +75,24 @@ class KeyPackage(Struct):
         signed = raw[: len(raw) - len(encode_opaque(self.signature))]
         return self.leaf_node.signature_key, "KeyPackageTBS", signed, self.signature
 
-    def _check_contents(self, suite: Suite, now: int | None, max_lifetime: int | None) -> None:
-        """Everything but the signatures and the credential."""
+    def check_use(self, suite: Suite, *, now: int | None, max_lifetime: int | None) -> None:
+        """What is not settled for good by `validate`: version and suite are the group's (§10.1), it is in time (§7.3).
+
+        Raises `RuleViolation`.
+        """
         if self.version != ProtocolVersion.MLS10:
             msg = f"the key package is for protocol version {int(self.version)}"
             raise RuleViolation(msg, rule=Rule.KEY_PACKAGE_VERSION)
         if self.cipher_suite != suite.cipher_suite:
             msg = f"a key package of suite {int(self.cipher_suite)} in suite {int(suite.cipher_suite)}"
             raise RuleViolation(msg, rule=Rule.KEY_PACKAGE_CIPHER_SUITE)
+        check_lifetime(self.leaf_node, now=now, max_lifetime=max_lifetime)
+
+    def _check_contents(self, suite: Suite, now: int | None, max_lifetime: int | None) -> None:
+        """Everything but the signatures and the credential."""
+        self.check_use(suite, now=now, max_lifetime=max_lifetime)
         leaf = self.leaf_node
         check_source(leaf, LeafNodeSource.KEY_PACKAGE)
-        check_lifetime(leaf, now=now, max_lifetime=max_lifetime)
         check_contents(leaf, suite)
         check_extension_list(self.extensions)
         for extension in self.extensions:

@@ -323,7 +323,7 @@ class Group(Membership):
     ) -> PendingCommit:
         """Makes a Commit of the given proposals and of those that wait (§12.4.1).
 
-        A key package that was validated stands for an Add of it, and is not validated again.
+        A key package that was validated stands for an Add of it; only its suite and lifetime are looked at again.
         Of what waits it leaves out what does not make a valid Commit with the rest. Its handshake generation is burnt
         even where the Commit is dropped. A signature key, credential, capabilities or extensions of the own leaf that
         are given take the place of the present ones with it.
@@ -339,12 +339,18 @@ class Group(Membership):
         new_leaf = self._new_leaf(*changes)
         sender = self._epoch.sender
         entries = [
-            CommittedProposal(Proposal.of(Add(item.key_package)), sender, checked=True)
+            CommittedProposal(Proposal.of(self._add_of(item, now)), sender, checked=True)
             if isinstance(item, VerifiedKeyPackage)
             else CommittedProposal(item, sender)
             for item in proposals
         ]
         return self._commit(CommitPlan(entries, new_leaf, self._find_psks, options), now)
+
+    def _add_of(self, verified: VerifiedKeyPackage, now: int | None) -> Add:
+        """The Add of a key package, which may have been validated long ago, or for another group."""
+        package, limits = verified.key_package, self._config.limits
+        package.check_use(self.suite, now=now, max_lifetime=limits.max_lifetime)
+        return Add(package)
 
     def _new_leaf(
         self,
