@@ -141,7 +141,10 @@ class Rule(StrEnum):
         "all members support what a new required_capabilities asks",
     )
     REINIT_CONTEXT = "11.2/context", "a group after a ReInit has the parameters that it announced"
-    REINIT_PSK = "11.2/psk", "the Welcome of a ReInit names the old group's last epoch"
+    REINIT_PSK = (
+        "11.2/psk",
+        "the Welcome of a group that continues one names it, after a ReInit by its last epoch",
+    )
     REINIT_MEMBERS = "11.2/members", "all members of the old group are in the new one"
     SUCCESSOR_EPOCH = "11.2/epoch", "a group that continues another one is joined at epoch 1"
     BRANCH_SUITE = "11.3/suite", "a branch has the old group's version and cipher suite"

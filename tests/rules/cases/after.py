@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from coterie.mls.extension import Extension
+from coterie.mls.framing import MLSMessage
+from coterie.mls.group import Group
 from coterie.mls.group_context import PreSharedKeyID
 from coterie.mls.proposal import Commit, Proposal, ReInit, Remove
 from coterie.mls.public_group import PublicCommit, PublicGroup
@@ -152,6 +155,20 @@ def _(w: World, f: Forger) -> Attack:
     bundle = w.bundle("zoe")
     tree, _ = f.epoch.tree.with_added([bundle.key_package.leaf_node])
     return Join(bundle, f.welcome(bundle, tree), continues=w.stores["bob"])
+
+
+@case(Rule.REINIT_PSK, "a branch of another group than the one that it is to continue")
+def _(w: World, f: Forger) -> Attack:
+    attack = continuing(
+        w, BRANCH, link={"psk_group_id": b"another"}, extensions=announced(w).extensions
+    )
+    assert isinstance(attack, Join)
+    old = w.member("bob")
+    # The application finds keys of other groups, too.
+    key = old.resumption_psk(old.epoch)
+    how = replace(w.config, psk=lambda _psk: key)
+    welcome = MLSMessage.read(attack.welcome)
+    return Call(lambda: Group.join(welcome, attack.bundle, how, continues=old))
 
 
 @case(Rule.BRANCH_MEMBERS, "a branch with somebody who is not in the old group")

@@ -67,6 +67,9 @@ def check_continuing(
     if old is None:
         msg = f"the group continues {(link.psk_group_id or b'').hex()}: give that group to join it"
         raise StateError(msg)
+    if link.psk_group_id != old.group_id:
+        msg = f"the Welcome continues {(link.psk_group_id or b'').hex()}, another group than was given"
+        raise RuleViolation(msg, rule=Rule.REINIT_PSK)
     if new.number != 1:
         msg = f"a group that continues another one is joined at epoch 1, not {new.number}"
         raise RuleViolation(msg, rule=Rule.SUCCESSOR_EPOCH)
@@ -80,7 +83,7 @@ def _check_reinit(
     link: PreSharedKeyID, new: Epoch, old: Membership, authenticator: Authenticator
 ) -> None:
     announced, context = old.reinitialized, new.context
-    if announced is None or link.psk_epoch != old.epoch or link.psk_group_id != old.group_id:
+    if announced is None or link.psk_epoch != old.epoch:
         msg = "the Welcome's resumption key is not that of the epoch that ended with a ReInit"
         raise RuleViolation(msg, rule=Rule.REINIT_PSK)
     same = (
