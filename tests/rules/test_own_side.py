@@ -339,6 +339,14 @@ def test_a_key_package_that_was_validated_for_another_suite_is_not_committed(wor
     assert caught.value.rule == Rule.KEY_PACKAGE_CIPHER_SUITE
 
 
+def test_a_group_is_not_created_with_an_extension_of_a_grease_type(world: World) -> None:
+    kind = ExtensionType(0x0A0A)
+    listing = world.capabilities.replace(extensions=(*world.capabilities.extensions, kind))
+    with pytest.raises(RuleViolation) as caught:
+        _create(world, capabilities=listing, extensions=[Extension(kind, b"")])
+    assert caught.value.rule == Rule.EXTENSION_SUPPORT
+
+
 def test_the_rules_that_a_group_agreed_on_are_enforced(world: World) -> None:
     how = world.config
     strict = type(how)(**{**{f: getattr(how, f) for f in how.__slots__}, "rules": NoRemoves()})

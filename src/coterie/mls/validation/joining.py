@@ -25,10 +25,10 @@ from coterie.mls.ratchet_tree import (
     verify_structure,
 )
 from coterie.mls.rules import Rule
-from coterie.mls.tree_index import TreeIndex, type_name
+from coterie.mls.tree_index import TreeIndex
 from coterie.mls.types import ExtensionType, ProtocolVersion
 from coterie.mls.validation.commit import Policy, check_external_senders
-from coterie.mls.validation.leaves import check_group_extensions
+from coterie.mls.validation.leaves import all_support, check_group_extensions
 from coterie.mls.welcome import GroupInfo
 
 Map = Callable[..., Iterable[Any]]
@@ -83,7 +83,7 @@ def _check_leaves(
 ) -> None:
     in_use = index.credential_types_in_use()
     for kind in in_use:
-        if index.count(type_name(b"c", kind)) != len(leaves):
+        if not all_support(index, b"c", kind, len(leaves)):
             msg = f"not every member supports credential type {kind}, which is in use"
             raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_IN_USE)
     check_all(leaves, suite, max_lifetime=policy.max_lifetime)

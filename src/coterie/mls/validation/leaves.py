@@ -21,7 +21,7 @@ from coterie.mls.tree_index import (
     signature_key_name,
     type_name,
 )
-from coterie.mls.types import DEFAULT_EXTENSION_TYPES, DEFAULT_PROPOSAL_TYPES
+from coterie.mls.types import DEFAULT_EXTENSION_TYPES, DEFAULT_PROPOSAL_TYPES, GREASE_VALUES
 from coterie.mls.validation.proposal_list import ProposalList
 
 
@@ -42,6 +42,14 @@ class GroupRules(Protocol):
         """
 
 
+def all_support(index: Counters, kind: bytes, value: int, member_count: int) -> bool:
+    """Whether every member supports a type; a GREASE value nobody does, though all may list it (§13.5).
+
+    `kind` is one of x, p, c, as in the index.
+    """
+    return value not in GREASE_VALUES and index.count(type_name(kind, value)) == member_count
+
+
 def check_leaf_in_group(
     leaf: LeafNode, extensions: Iterable[Extension], required: RequiredCapabilities | None,
     index: Counters, member_count: int
@@ -56,7 +64,7 @@ def check_leaf_in_group(
             msg = f"the leaf does not support the group's extension {int(extension.extension_type)}"
             raise RuleViolation(msg, rule=Rule.LEAF_GROUP_EXTENSION)
     own = leaf.credential.credential_type
-    if index.count(type_name(b"c", own)) != member_count:
+    if not all_support(index, b"c", own, member_count):
         msg = f"not every member supports the leaf's credential type {int(own)}"
         raise RuleViolation(msg, rule=Rule.LEAF_CREDENTIAL_SUPPORT)
     missing = index.credential_types_in_use() - set(leaf.capabilities.credentials)
@@ -83,17 +91,17 @@ def check_group_extensions(
         kind = extension.extension_type
         if kind in DEFAULT_EXTENSION_TYPES:
             continue
-        if index.count(type_name(b"x", kind)) != member_count:
+        if not all_support(index, b"x", kind, member_count):
             msg = f"not every member supports the group extension {int(kind)}"
             raise RuleViolation(msg, rule=Rule.EXTENSION_SUPPORT)
     if required is None:
         return
-    names = [
-        *(type_name(b"x", t) for t in required.extension_types if t not in DEFAULT_EXTENSION_TYPES),
-        *(type_name(b"p", t) for t in required.proposal_types if t not in DEFAULT_PROPOSAL_TYPES),
-        *(type_name(b"c", t) for t in required.credential_types),
+    needed = [
+        *((b"x", t) for t in required.extension_types if t not in DEFAULT_EXTENSION_TYPES),
+        *((b"p", t) for t in required.proposal_types if t not in DEFAULT_PROPOSAL_TYPES),
+        *((b"c", t) for t in required.credential_types),
     ]
-    for name in names:
-        if index.count(name) != member_count:
-            msg = f"not every member supports the required type {int.from_bytes(name[1:])}"
+    for letter, value in needed:
+        if not all_support(index, letter, value, member_count):
+            msg = f"not every member supports the required type {int(value)}"
             raise RuleViolation(msg, rule=Rule.REQUIRED_CAPABILITIES_SUPPORT)
