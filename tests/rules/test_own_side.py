@@ -17,7 +17,7 @@ from coterie.errors import (
 from coterie.interop.negative import EXTENSION, supported
 from coterie.mls.credential import Credential
 from coterie.mls.crypto import suite_of
-from coterie.mls.extension import Capabilities, Extension
+from coterie.mls.extension import Capabilities, Extension, ExternalSender, ExternalSenders
 from coterie.mls.framing import MLSMessage
 from coterie.mls.group import CommitOptions, ExternalJoin, Group
 from coterie.mls.group_context import GroupContext, PreSharedKeyID
@@ -337,6 +337,15 @@ def test_a_key_package_that_was_validated_for_another_suite_is_not_committed(wor
     with pytest.raises(RuleViolation) as caught:
         world.member("alice").commit([verified], now=NOW)
     assert caught.value.rule == Rule.KEY_PACKAGE_CIPHER_SUITE
+
+
+def test_a_group_is_not_created_with_external_senders_that_nobody_vouches_for(
+    world: World,
+) -> None:
+    senders = ExternalSenders((ExternalSender(world.key("yan").public, Credential.basic(b"!yan")),))
+    with pytest.raises(VerificationError) as caught:
+        _create(world, extensions=[Extension(ExtensionType.EXTERNAL_SENDERS, senders.encode())])
+    assert caught.value.rule == Rule.CREDENTIAL
 
 
 def test_a_group_is_not_created_with_an_extension_of_a_grease_type(world: World) -> None:

@@ -58,7 +58,7 @@ from coterie.mls.validation import (
     stage_proposals,
     verify_group_info,
 )
-from coterie.mls.validation.commit import check_next_tree
+from coterie.mls.validation.commit import check_external_senders, check_next_tree
 from coterie.mls.validation.leaves import check_group_extensions
 from coterie.mls.welcome import GroupInfo
 
@@ -94,6 +94,7 @@ def create_first_epoch(
         extensions,
     )
     index = TreeIndex.of_tree(tree, config.authenticator)
+    check_external_senders(extensions, (), config.authenticator, now=None)
     check_group_extensions(extensions, context.required_capabilities(), index, 1)
     secrets, encryption_secret = epoch_secrets(suite, Secret(config.rng(suite.hash_length)))
     tag = confirmation_tag(suite, secrets.confirmation_key, b"")
