@@ -356,6 +356,15 @@ def test_a_group_is_not_created_with_an_extension_of_a_grease_type(world: World)
     assert caught.value.rule == Rule.EXTENSION_SUPPORT
 
 
+def test_who_was_removed_signs_nothing_more(world: World) -> None:
+    alice, bob = world.member("alice"), world.member("bob")
+    pending = alice.commit([Proposal.of(Remove(LeafIndex(1)))], now=NOW)
+    assert bob.sign("label", b"content")
+    bob.adopt(bob.receive(pending.message))  # type: ignore[arg-type]
+    with pytest.raises(StateError, match="removed"):
+        bob.sign("label", b"content")
+
+
 def test_the_rules_that_a_group_agreed_on_are_enforced(world: World) -> None:
     how = world.config
     strict = type(how)(**{**{f: getattr(how, f) for f in how.__slots__}, "rules": NoRemoves()})

@@ -147,7 +147,12 @@ class Membership:
         )
 
     def sign(self, label: str, content: bytes) -> bytes:
-        """A signature under this member's leaf key with the application's own label (§5.1.2, §17.6)."""
+        """A signature under this member's leaf key with the application's own label (§5.1.2, §17.6).
+
+        Raises `StateError` where this member was removed: its key is gone.
+        """
+        if self._closed is not None:
+            raise StateError(self._closed)
         return self.suite.sign_with_label(self._epoch.signature_key, label, content)
 
     def resumption_psk(self, epoch: int) -> Secret | None:
