@@ -531,8 +531,10 @@ class Group(Membership):
     def receive(self, message: MLSMessage | bytes, *, now: int | None = None) -> Received:
         """Takes a message of this group, whatever it is.
 
-        `now` is in seconds since 1970; None judges nothing by the time. Raises an error of `coterie.errors` where the
-        message is not acceptable; then nothing has changed, but that a verified message's key is consumed.
+        `now` is in seconds since 1970; None judges nothing by the time. Give None where members receive proposals and
+        Commits at different times: a key package or certificate that expires in between would part them.
+        Raises an error of `coterie.errors` where the message is not acceptable; then nothing has changed, but that a
+        verified message's key is consumed.
         """
         if isinstance(message, bytes):
             message = MLSMessage.read(message)
