@@ -7,7 +7,7 @@ import pytest
 from coterie.errors import DecryptionError
 from coterie.mls.extension import Extension
 from coterie.mls.framing import MLSMessage
-from coterie.mls.group import ApplicationMessage, Group, StagedCommit
+from coterie.mls.group import ApplicationMessage, Group, ProposalReceived, StagedCommit
 from coterie.mls.leaf_node import Lifetime
 from coterie.mls.proposal import Add, GroupContextExtensions, Proposal, Remove, Update
 from coterie.mls.secret_tree import RatchetKind
@@ -154,6 +154,17 @@ def test_a_late_message_is_its_senders_though_the_leaf_is_anothers_now(world: Wo
     received = bob.receive(late.data, now=NOW)
     assert isinstance(received, ApplicationMessage)
     assert received.sender.credential.identity == b"dave"
+
+
+def test_a_proposal_that_comes_late_is_opened_though_no_time_was_told_for_the_one_before_it(
+    world: World,
+) -> None:
+    alice, bob = world.member("alice"), world.member("bob")
+    data = world.member("carol").encrypt(b"hello")
+    first, second = alice.propose_remove(3), alice.propose_remove(4)
+    assert isinstance(bob.receive(second), ProposalReceived)
+    assert isinstance(bob.receive(data, now=NOW), ApplicationMessage)
+    assert isinstance(bob.receive(first), ProposalReceived)
 
 
 def test_an_own_key_is_gone_once_it_was_used(world: World) -> None:

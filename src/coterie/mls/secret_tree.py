@@ -221,12 +221,19 @@ class SecretTree:
             self.evict(now)
 
     def evict(self, now: int) -> None:
-        """Gives up skipped keys that are too many or too old."""
+        """Gives up skipped keys that are too many or too old; `now` is 0 where nobody knows."""
         limits = self.limits
         while self._skipped:
-            name, (_, _, since) = next(iter(self._skipped.items()))
-            if len(self._skipped) <= limits.max_skipped and now - since <= limits.max_skipped_age:
-                return
+            name, (key, nonce, since) = next(iter(self._skipped.items()))
+            if len(self._skipped) <= limits.max_skipped:
+                if now and not since:
+                    # Skipped when nobody told the time: its age counts from now.
+                    self._skipped[name] = (key, nonce, now)
+                    self._skipped.move_to_end(name)
+                    self._changed.add(name)
+                    continue
+                if now - since <= limits.max_skipped_age:
+                    return
             self._forget(name)
 
     def generation(self, leaf: LeafIndex, kind: RatchetKind) -> int:

@@ -135,6 +135,23 @@ def test_skipped_keys_go_when_they_are_too_old() -> None:
     take(secrets, 2, 0, now=1101)
 
 
+def test_skipped_keys_whose_time_nobody_told_age_from_when_it_is_told() -> None:
+    secrets = tree(max_skipped_age=100)
+    take(secrets, 1, 1, now=1000)
+    take(secrets, 2, 1)
+    take(secrets, 3, 1, now=1050)
+    secrets.evict(1101)
+    assert secrets.find(LeafIndex(2), APPLICATION, 0).advanced is None
+    assert secrets.find(LeafIndex(3), APPLICATION, 0).advanced is None
+    secrets.evict(1201)
+    assert secrets.find(LeafIndex(2), APPLICATION, 0).advanced is None
+    with pytest.raises(DecryptionError):
+        secrets.find(LeafIndex(3), APPLICATION, 0)
+    secrets.evict(1202)
+    with pytest.raises(DecryptionError):
+        secrets.find(LeafIndex(2), APPLICATION, 0)
+
+
 def test_no_more_is_sent_than_the_limit_allows() -> None:
     secrets = tree(max_sent=2)
     for _ in range(2):
@@ -146,7 +163,7 @@ def test_no_more_is_sent_than_the_limit_allows() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_stored_step_by_step_gives_back_the_same_tree(seed: int) -> None:
     rng, secrets, store = random.Random(seed), tree(max_skipped=6), dict[bytes, bytes]()
-    for step in range(30):
+    for step in range(1, 31):
         leaf, kind = LeafIndex(rng.randrange(8)), rng.choice(list(RatchetKind))
         if rng.random() < 0.3:
             secrets.next_sending(leaf, kind)
