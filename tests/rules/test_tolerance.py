@@ -15,8 +15,8 @@ from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import CipherSuite, CredentialType, ExtensionType, ProposalType
 from tests.rules.cases.leaves import referred
 from tests.rules.check import consume, dump
-from tests.rules.forging import key_package
-from tests.rules.world import NOW, World, make
+from tests.rules.forging import PUBLIC, key_package
+from tests.rules.world import NOW, Store, World, load, make
 
 UNKNOWN, GREASE = 0xF0F0, 0x0A0A
 
@@ -165,6 +165,20 @@ def test_a_proposal_that_comes_late_is_opened_though_no_time_was_told_for_the_on
     assert isinstance(bob.receive(second), ProposalReceived)
     assert isinstance(bob.receive(data, now=NOW), ApplicationMessage)
     assert isinstance(bob.receive(first), ProposalReceived)
+
+
+def test_a_proposal_that_arrives_twice_keeps_its_place_also_after_a_restart(world: World) -> None:
+    carol, bob = world.forger("carol", PUBLIC), world.member("bob")
+    first, second = (carol.propose(Update(carol.update_leaf())).data for _ in range(2))
+    store = Store(world.stores["bob"])
+    for data in (first, second, first):
+        bob.receive(data, now=NOW)
+        store.apply(bob)
+    again = load(store, world.config)
+    assert again.pending_proposals == bob.pending_proposals
+    # Of two Updates the most recent one is committed (§12.2).
+    (committed,) = again.commit(now=NOW).commit.proposals
+    assert committed == bob.pending_proposals[-1]
 
 
 def test_an_own_key_is_gone_once_it_was_used(world: World) -> None:

@@ -25,6 +25,9 @@ class ProposalCache(WaitingProposals):
         """Keeps a proposal that was found valid by itself; raises `RuleViolation` where there are too many."""
         number = len(self)
         self.add(reference, content.sender, content.body(Proposal))
+        if len(self) == number:
+            # It arrived again: its place in the order is kept.
+            return
         self._puts[b"p/" + reference] = StoredProposal(
             number, content.authenticated_content()
         ).encode()
