@@ -11,7 +11,7 @@ Names start with a letter: `e` encryption key, `s` signature key, `m` client, `x
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Protocol
 
@@ -76,9 +76,13 @@ def changes_between(
     changes: dict[bytes, int] = {}
     lost, gained = new.changes_since(old)
     gone = {(node.level, node.start): node.node for node in lost}
+    members: list[LeafNode] = []
     for tree in gained:
         before, after = gone.pop((tree.level, tree.start), None), tree.node
         if before is after:
+            continue
+        if before is None and isinstance(after, LeafNode):
+            members.append(after)
             continue
         if before is None or after is None or not tree.level:
             _count_change(changes, before, after, authenticator)
@@ -90,7 +94,44 @@ def changes_between(
         changes[name] = changes.get(name, 0) + 1
     for before in gone.values():
         _count_change(changes, before, None, authenticator)
+    _count_members(changes, members, authenticator)
     return {name: count for name, count in changes.items() if count}
+
+
+def added_up(first: Mapping[bytes, int], then: Mapping[bytes, int]) -> Mapping[bytes, int]:
+    """What must be added for two changes, one after the other."""
+    if not first:
+        return then
+    changes = dict(first)
+    for name, count in then.items():
+        total = changes.get(name, 0) + count
+        if total:
+            changes[name] = total
+        else:
+            del changes[name]
+    return changes
+
+
+def _count_members(
+    changes: dict[bytes, int], leaves: Sequence[LeafNode], authenticator: Authenticator
+) -> None:
+    """Counts leaves that come to blank places: maybe thousands, most with equal capabilities that are one object."""
+    count, client_id = changes.get, authenticator.client_id
+    for leaf in leaves:
+        for name in (
+            _ENCRYPTION + leaf.encryption_key,
+            _SIGNATURE + leaf.signature_key,
+            client_name(client_id(leaf.credential)),
+        ):
+            changes[name] = count(name, 0) + 1
+    for kind, number in Counter(int(leaf.credential.credential_type) for leaf in leaves).items():
+        name = type_name(_IN_USE, kind)
+        changes[name] = count(name, 0) + number
+    own = [leaf.capabilities for leaf in leaves]
+    alike = Counter(map(id, own))
+    for each in {id(capabilities): capabilities for capabilities in own}.values():
+        for name in capability_names(each):
+            changes[name] = count(name, 0) + alike[id(each)]
 
 
 def _count_change(

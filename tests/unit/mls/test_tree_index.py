@@ -8,12 +8,14 @@ from collections import Counter
 import pytest
 
 from bench.shapes import build
-from coterie.mls.credential import AcceptAnything
+from coterie.mls.credential import AcceptAnything, Credential
+from coterie.mls.leaf_node import LeafNode
 from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.tree_index import (
     INDEX_PREFIX,
     IndexView,
     TreeIndex,
+    added_up,
     changes_between,
     client_name,
     encryption_key_name,
@@ -22,7 +24,7 @@ from coterie.mls.tree_index import (
     type_name,
 )
 from coterie.mls.tree_math import LeafIndex
-from coterie.mls.types import CredentialType
+from coterie.mls.types import CredentialType, ExtensionType
 from coterie.testing import MemoryStore
 
 AUTHENTICATOR = AcceptAnything()
@@ -81,6 +83,38 @@ def test_counters_that_follow_changes_are_those_of_counting_anew(seed: int) -> N
         assert nonzero(loaded, names) == expected
         assert loaded.credential_types_in_use() == index.credential_types_in_use()
         tree = new
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_changes_added_up_are_the_change_from_the_first_tree_to_the_last(seed: int) -> None:
+    rng, trees = random.Random(seed), [POOL.tree]
+    for step in range(12):
+        trees.append(changed(trees[-1], rng, step))
+    for first in range(4):
+        for then in range(first, 8):
+            for last in range(then, 12):
+                start, middle, end = trees[first], trees[then], trees[last]
+                one = changes_between(start, middle, AUTHENTICATOR)
+                two = changes_between(middle, end, AUTHENTICATOR)
+                assert added_up(one, two) == changes_between(start, end, AUTHENTICATOR)
+
+
+def test_many_new_members_count_as_one_by_one() -> None:
+    old = RatchetTree.of_one(POOL.suite, LEAVES[0])
+    other = LEAVES[2].replace(
+        capabilities=LEAVES[2].capabilities.replace(extensions=(ExtensionType(0xF00D),)),
+        credential=Credential(CredentialType(0xF00F), b"somebody"),
+    )
+    # Two objects for equal capabilities, two leaves of one client, and a key that stands twice.
+    alike = LEAVES[3].replace(
+        capabilities=LeafNode.decode(LEAVES[3].encode()).capabilities.replace()
+    )
+    new = old.with_added([LEAVES[1], other, alike, LEAVES[3], LEAVES[4]])[0]
+    expected = counted(new)
+    expected.subtract(counted(old))
+    changes = changes_between(old, new, AUTHENTICATOR)
+    assert changes == {name: count for name, count in expected.items() if count}
+    assert changes[client_name(AUTHENTICATOR.client_id(alike.credential))] == 2
 
 
 def test_a_commit_that_renews_only_keys_changes_only_their_counters() -> None:

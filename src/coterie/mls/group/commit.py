@@ -160,7 +160,7 @@ def build_path(
     check_contents(node, suite)
     check_replacement(replaced, node, config.policy(), now)
     merged = tree.with_path(committer, node, nodes)
-    staged = with_path(state, staged, merged, path, node, config.policy())
+    staged = with_path(staged, merged, path, node, config.policy())
     provisional = next_context(state.context, staged, state.context.confirmed_transcript_hash)
     encoded = provisional.encode()
     sealed = seal_path(suite, tree, derived, encoded, staged.new_leaves, rng, config.run)

@@ -29,6 +29,7 @@ from coterie.mls.rules import Rule
 from coterie.mls.tree_index import (
     Counters,
     IndexView,
+    added_up,
     changes_between,
     client_name,
     encryption_key_name,
@@ -36,7 +37,7 @@ from coterie.mls.tree_index import (
 )
 from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import ExtensionType, LeafNodeSource
-from coterie.mls.validation.leaves import GroupRules, check_group_extensions, check_leaf_in_group
+from coterie.mls.validation.leaves import GroupRules, check_group_extensions, check_leaves_in_group
 from coterie.mls.validation.proposal_list import CustomProposal, ProposalList, custom_types
 
 MAX_EPOCH = (1 << 64) - 1
@@ -244,11 +245,10 @@ def stage_path(
         msg = "the parent hash of the path's leaf is not that of the node above it"
         raise RuleViolation(msg, rule=Rule.PATH_PARENT_HASH, leaf=committer)
     merged = tree.with_path(committer, leaf, nodes)
-    return with_path(state, staged, merged, path, leaf, policy)
+    return with_path(staged, merged, path, leaf, policy)
 
 
 def with_path(
-    state: PublicState,
     staged: StagedPublic,
     merged: RatchetTree,
     path: tuple[PathNode, ...],
@@ -260,7 +260,7 @@ def with_path(
         staged.proposals,
         merged,
         staged.extensions,
-        changes_between(state.tree, merged, policy.authenticator),
+        added_up(staged.changes, changes_between(staged.tree, merged, policy.authenticator)),
         staged.new_leaves,
         (*staged.touched, leaf),
         path,
@@ -302,8 +302,7 @@ def check_next_tree(state: PublicState, staged: StagedPublic) -> None:
     view = IndexView(state.index, staged.changes)
     required = required_capabilities(staged.extensions)
     members = staged.tree.member_count
-    for leaf in staged.touched:
-        check_leaf_in_group(leaf, staged.extensions, required, view, members)
+    check_leaves_in_group(staged.touched, staged.extensions, required, view, members)
     if staged.proposals.extensions is not None:
         check_group_extensions(staged.extensions, required, view, members)
 

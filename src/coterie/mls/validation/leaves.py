@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from coterie.errors import RuleViolation
@@ -77,6 +78,26 @@ def check_leaf_in_group(
     if index.count(encryption_key_name(leaf.encryption_key)) > 1:
         msg = "the leaf's encryption key stands elsewhere in the tree as well"
         raise RuleViolation(msg, rule=Rule.UNIQUE_ENCRYPTION_KEY)
+
+
+def check_leaves_in_group(
+    leaves: Sequence[LeafNode], extensions: Iterable[Extension],
+    required: RequiredCapabilities | None, index: Counters, member_count: int
+) -> None:  # fmt: skip
+    """`check_leaf_in_group` for each: raises for the first leaf that does not fit.
+
+    Keys are looked up together, and what many leaves share is judged once; where that fails, leaf by leaf.
+    """
+    names = [encryption_key_name(leaf.encryption_key) for leaf in leaves]
+    names += [signature_key_name(leaf.signature_key) for leaf in leaves]
+    alike = {(id(leaf.capabilities), int(leaf.credential.credential_type)): leaf for leaf in leaves}
+    if max(index.counts(names), default=0) <= 1:
+        with suppress(RuleViolation):
+            for leaf in alike.values():
+                check_leaf_in_group(leaf, extensions, required, index, member_count)
+            return
+    for leaf in leaves:
+        check_leaf_in_group(leaf, extensions, required, index, member_count)
 
 
 def check_group_extensions(
