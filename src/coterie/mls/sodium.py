@@ -16,20 +16,20 @@ extra `fast` (PyNaCl). Members who judge a signature differently fork a group, s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coterie.errors import UnsupportedError
 from coterie.mls.crypto import ED25519, SignatureScheme, suite_of
 from coterie.mls.hpke import DHKEM_X25519, X25519_BY_OPENSSL, Curve
-from coterie.mls.secret import Secret
+from coterie.mls.secret import Confidential, Secret
 
 _ED25519_SUITES = (1, 3)
 _LONGEST = 1 << 16
 """Longer messages go to OpenSSL: PyNaCl copies what it verifies, twice."""
-_LONGEST_SIGNED = 1 << 14
+_LONGEST_SIGNED = 1 << 13
 """As above, for signing, which reads a message twice: OpenSSL hashes faster."""
 
 
@@ -48,8 +48,23 @@ def _delicate() -> frozenset[bytes]:
 _DELICATE = _delicate()
 
 
-SigningKey: TypeAlias = tuple[Secret, bytes]
-"""Seed and public key, which libsodium wants in one string; apart, so that only the seed is a secret."""
+@dataclass(slots=True, eq=False, repr=False)
+class SodiumKey(Confidential):
+    """Seed and public key, which libsodium wants in one string; apart, so that only the seed is a secret."""
+
+    seed: Secret
+    public: bytes
+    _by_openssl: Ed25519PrivateKey | None = field(default=None, init=False)
+
+    @property
+    def by_openssl(self) -> Ed25519PrivateKey:
+        """The same key for OpenSSL, loaded at first use: loading takes as long as signing."""
+        if self._by_openssl is None:
+            self._by_openssl = ED25519.load(self.seed)
+        return self._by_openssl
+
+    def __repr__(self) -> str:
+        return "<SodiumKey Ed25519>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,21 +192,20 @@ def verifier(library: Library) -> Callable[[bytes, bytes, bytes], None]:
     return verify
 
 
-def signer(library: Library) -> SignatureScheme[SigningKey]:
+def signer(library: Library) -> SignatureScheme[SodiumKey]:
     """Ed25519, signing by a library and verifying by it with OpenSSL's verdict."""
     quick, by_openssl = library.sign, ED25519.sign
 
-    def sign(key: SigningKey, message: bytes) -> bytes:
-        seed, public = key
+    def sign(key: SodiumKey, message: bytes) -> bytes:
         if len(message) > _LONGEST_SIGNED:
-            return by_openssl(ED25519.load(seed), message)
-        return quick(seed + public, message)
+            return by_openssl(key.by_openssl, message)
+        return quick(key.seed + key.public, message)
 
     return SignatureScheme(
         name=ED25519.name,
         private_length=ED25519.private_length,
-        load=lambda private: (Secret(private), library.signing_public(private)),
-        public_bytes=lambda key: key[1],
+        load=lambda private: SodiumKey(Secret(private), library.signing_public(private)),
+        public_bytes=lambda key: key.public,
         sign=sign,
         verify=verifier(library),
         check_public=ED25519.check_public,
