@@ -70,6 +70,7 @@ def test_a_root_that_is_not_an_anchor_is_refused_even_if_it_has_the_same_name() 
 WRONG_LEAVES: dict[str, dict[str, Any]] = {
     "is a CA": {"constraints": (True, None)},
     "may also sign certificates": {"usages": ("digital_signature", "key_cert_sign")},
+    "may also sign lists": {"usages": ("digital_signature", "crl_sign")},
     "may not sign": {"usages": ("key_agreement",)},
     "does not say what its key is for": {"usages": None},
     "has no alternative name": {"uris": ()},

@@ -10,7 +10,7 @@ import pytest
 from bench.shapes import build
 from coterie.errors import RuleViolation
 from coterie.mls.credential import AcceptAnything, Credential
-from coterie.mls.extension import RequiredCapabilities
+from coterie.mls.extension import Extension, RequiredCapabilities
 from coterie.mls.leaf_node import LeafNode
 from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.rules import Rule
@@ -19,21 +19,24 @@ from coterie.mls.types import CredentialType, ExtensionType
 from coterie.mls.validation.leaves import check_leaf_in_group, check_leaves_in_group
 
 POOL = build(12, "blank")
-OLD, *NEW = [leaf for _, leaf in POOL.tree.members()]
-WANTED = RequiredCapabilities((), (), (CredentialType.BASIC,))
+OLD, *MADE = [leaf for _, leaf in POOL.tree.members()]
+USED, REQUIRED = ExtensionType(0xF00D), ExtensionType(0xF00E)
+ABLE = OLD.capabilities.replace(extensions=(USED, REQUIRED))
+NEW = [leaf.replace(capabilities=ABLE) for leaf in MADE]
+WANTED = RequiredCapabilities((REQUIRED,), (), (CredentialType.BASIC,))
 
 
 def defects() -> dict[str, LeafNode]:
     leaf = NEW[9]
-    own = leaf.capabilities
+    other = CredentialType(0xF00F)
     return {
-        Rule.LEAF_REQUIRED_CAPABILITIES: leaf.replace(capabilities=own.replace(credentials=())),
+        Rule.LEAF_REQUIRED_CAPABILITIES: leaf.replace(
+            capabilities=ABLE.replace(extensions=(USED,))
+        ),
+        Rule.LEAF_GROUP_EXTENSION: leaf.replace(capabilities=ABLE.replace(extensions=(REQUIRED,))),
         Rule.LEAF_CREDENTIAL_SUPPORT: leaf.replace(
-            credential=Credential(CredentialType(0xF00F), b"somebody"),
-            capabilities=own.replace(
-                credentials=(*own.credentials, CredentialType(0xF00F)),
-                extensions=(ExtensionType(0xF00D),),
-            ),
+            credential=Credential(other, b"somebody"),
+            capabilities=ABLE.replace(credentials=(*ABLE.credentials, other)),
         ),
         Rule.UNIQUE_SIGNATURE_KEY: leaf.replace(signature_key=OLD.signature_key),
         Rule.UNIQUE_ENCRYPTION_KEY: leaf.replace(encryption_key=OLD.encryption_key),
@@ -43,7 +46,7 @@ def defects() -> dict[str, LeafNode]:
 def verdict(leaves: Sequence[LeafNode], *, together: bool) -> str:
     tree = RatchetTree.of_one(POOL.suite, OLD).with_added(leaves)[0]
     index = TreeIndex.of_tree(tree, AcceptAnything())
-    given = ((), WANTED, index, tree.member_count)
+    given = ((Extension(USED, b""),), WANTED, index, tree.member_count)
     try:
         if together:
             check_leaves_in_group(leaves, *given)
