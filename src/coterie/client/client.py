@@ -388,12 +388,15 @@ class Client:
         with self.vault.step() as step:
             step.set_quiet(quiet=not tell)
 
-    def export_history(self, path: Path, passphrase: str) -> int:
+    def export_history(self, path: str | Path, passphrase: str) -> int:
         """Writes the history to an encrypted file; returns how many texts. `StateError` where the file exists."""
         return self.vault.profile.view.export_history(path, passphrase)
 
-    def import_history(self, path: Path, passphrase: str) -> int:
-        """Adds an exported history; returns how many texts were new. `StorageError` for a wrong passphrase."""
+    def import_history(self, path: str | Path, passphrase: str) -> int:
+        """Adds an exported history; returns how many texts were new. `StorageError` for a wrong passphrase.
+
+        They stand before all others in the history of their group, count as read, and can be searched.
+        """
         with self.vault.profile.transaction() as tx:
             return tx.import_history(path, passphrase)
 

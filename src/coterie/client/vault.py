@@ -476,8 +476,8 @@ class Vault(VaultNotes, KeepingView):
         return _intents(self._view, conversation)
 
     def messages(self, conversation: str, limit: int) -> list[Message]:
-        """The last texts, oldest first; those of blocked users are left out."""
-        return self.texts_after(conversation, 0, limit)
+        """The last texts, oldest first, imported ones too; those of blocked users are left out."""
+        return self.texts_after(conversation, -_ALL, limit)
 
     def texts_after(
         self, conversation: str, position: int, limit: int, before: int | None = None
@@ -489,7 +489,7 @@ class Vault(VaultNotes, KeepingView):
             page = self._view.messages(conversation.encode(), before=before, limit=_PAGE)
             found = [m for m in page if m.position > position and m.sender not in blocked] + found
             if len(page) < _PAGE or len(found) >= limit or page[0].position <= position:
-                return found[-limit:]
+                return found[-limit:] if limit > 0 else []
             before = page[0].position
 
     def boxes(self, conversation: str) -> dict[bytes, bytes]:
