@@ -25,7 +25,7 @@ from typing import Self
 import httpx
 
 from coterie.client.calling import answer_calls
-from coterie.client.content import ProfileRules, check_name
+from coterie.client.content import ProfileRules, check_name, check_retention
 from coterie.client.conversation import Conversation
 from coterie.client.cores import on_all_cores
 from coterie.client.creating import new_group, open_log
@@ -424,9 +424,11 @@ class Client:
         """Makes a group of which this device is the only member, and administrator.
 
         It is stored at once, and made as soon as the service answers: `status` is `creating` until then. Raises
-        `StateError` for a name that no group can have, and `ServiceError` where trying again would be of no use.
+        `StateError` for a name or retention that no group can have, and `ServiceError` where trying again would be of
+        no use.
         """
         check_name(name)
+        check_retention(retention)
         made = new_group(self.tools, name, retention)
         conversation = made.group.group_id.hex()
         with self.vault.step() as step:

@@ -59,6 +59,13 @@ def check_name(name: str) -> None:
         raise StateError(msg)
 
 
+def check_retention(seconds: int) -> None:
+    """Raises `StateError` for a time for which no log can keep entries; services have bounds of their own."""
+    if not 0 < seconds < 1 << 32:
+        msg = f"a group's log keeps entries for 1 to {(1 << 32) - 1} seconds, not for {seconds}"
+        raise StateError(msg)
+
+
 class ContentType(Uint8Enum):
     """What a message is."""
 

@@ -12,7 +12,7 @@ from hmac import compare_digest
 
 from coterie.client import events
 from coterie.client.chunks import WIDTH
-from coterie.client.content import lacking_suite
+from coterie.client.content import check_retention, lacking_suite
 from coterie.client.intents import ClaimedPackage, Intent, IntentKind, WelcomeParts
 from coterie.client.keeping import Prepared, Succession
 from coterie.client.line import Line, staged_exporter
@@ -64,6 +64,7 @@ class Moving(Rereading):
         if wanted == present:
             msg = "the group has this cipher suite and retention: say what is to change"
             raise StateError(msg)
+        check_retention(wanted[1])
         if wanted[0] not in identity.suites:
             known = ", ".join(map(str, identity.suites))
             msg = (

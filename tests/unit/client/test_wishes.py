@@ -113,6 +113,22 @@ def test_no_group_gets_a_name_that_it_cannot_keep(tmp_path: Path, name: str, why
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("seconds", [-1, 0, 1 << 32])
+def test_no_group_gets_a_retention_that_it_cannot_have(tmp_path: Path, seconds: int) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice = await w.device("alice")
+            with pytest.raises(StateError, match=f"1 to 4294967295 seconds, not for {seconds}"):
+                await alice.create_group("Friends", retention=seconds)
+            assert alice.groups() == []
+            group = await alice.create_group("Friends")
+            with pytest.raises(StateError, match="seconds, not for"):
+                await group.reinitialise(retention=seconds)
+            assert group.waiting() == 0
+
+    asyncio.run(story())
+
+
 def test_what_is_no_text_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
     async def story() -> None:
         async with world(tmp_path) as w:
