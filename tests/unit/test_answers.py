@@ -12,6 +12,7 @@ import pytest
 
 from coterie.errors import ServiceError
 from coterie.transport import asking
+from coterie.transport.refusal import Unreachable
 
 
 class _Parts(httpx.AsyncByteStream):
@@ -43,6 +44,16 @@ def test_a_compressed_answer_is_not_unpacked() -> None:
     response = _response(gzip.compress(bytes(100)), **{"content-encoding": "gzip"})
     with pytest.raises(ServiceError, match="compressed"):
         _asked(response)
+
+
+def test_a_client_that_was_closed_asks_for_nothing() -> None:
+    async def main() -> None:
+        http = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: _response(b"")))
+        await http.aclose()
+        with pytest.raises(Unreachable, match="was closed"):
+            await asking.ask(http, "POST", "http://x/", whose="the service's")
+
+    asyncio.run(main())
 
 
 def test_an_answer_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ import math
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -110,6 +110,12 @@ class Client:
         self._listener: Listener | None = None
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
         self._reader: object | None = None
+        self._stirred = asyncio.Event()
+        """Set where a call has left something to tell, or to do, for who goes through `changes`."""
+        self._cut_off: set[str] = set()
+        """Groups in which a call was cancelled: what it wanted is stored, and perhaps not done."""
+        self._cuts = 0
+        self._is_closed = False
         self._conversations: dict[str, Conversation] = {}
         self._tools: Tools | None = None
         self._revocations_at = 0
@@ -160,6 +166,16 @@ class Client:
         await self._http.aclose()
         await self._delivery.close()
         await self._inboxes.close()
+        # Not before: what a task is at would count as not possible, and be given up, as long as that can be stored.
+        self._is_closed = True
+        self._stir()
+
+    def _must_be_ready(self) -> None:
+        """Raises `StateError` after the client was closed, and before the device is enrolled."""
+        if self._is_closed:
+            msg = "this client is closed: open it again with Client.open"
+            raise StateError(msg)
+        _ = self.tools
 
     # -- the device
 
@@ -178,7 +194,7 @@ class Client:
             self._inboxes,
             self.refresh_revocations,
             self._clock,
-            self._queue.put_nowait,
+            self._tell,
             self._fresh,
             self._welcome_delay,
         )
@@ -195,9 +211,7 @@ class Client:
     def tools(self) -> Tools:
         """What conversations share; `StateError` before the device is enrolled."""
         if self._tools is None:
-            msg = (
-                "this device is not enrolled yet: run `coterie login` with a code from the operator"
-            )
+            msg = "this device is not enrolled yet: enrol it with a code from the operator"
             raise StateError(msg)
         return self._tools
 
@@ -247,6 +261,7 @@ class Client:
 
         Once that device has logged in, this one adds it to all groups in which it is (`sync`).
         """
+        self._must_be_ready()
         return await self._own_devices.link()
 
     async def devices(self) -> list[tuple[str, int]]:
@@ -254,10 +269,12 @@ class Client:
 
         Those that were never in a group of this device are added to it by the next `sync`.
         """
+        self._must_be_ready()
         return await self._own_devices.listed()
 
     async def revoke_device(self, device: str) -> None:
         """Revokes a lost device of the same user."""
+        self._must_be_ready()
         service, key = self._own_service()
         await service.revoke(key, device)
 
@@ -435,7 +452,8 @@ class Client:
             made.store(step, conversation)
         self._conversations[conversation] = Conversation(self.tools, conversation)
         try:
-            await self._finish_creating(conversation)
+            with self._going_on(conversation):
+                await self._finish_creating(conversation)
         except ServiceError as error:
             if isinstance(error, Refused) and error.retry_after is None:
                 with self.vault.step() as step:
@@ -507,6 +525,7 @@ class Client:
         Raises `ServiceError` where the service is away, or does not answer for the inbox or some group as it should;
         the others are up to date then, and everything that is wanted stays stored.
         """
+        self._must_be_ready()
         async with self._entering:
             await self._sync()
 
@@ -560,34 +579,74 @@ class Client:
         return {
             name
             for name, conversation in self._conversations.items()
-            if now >= not_before.get(name.encode(), 0) and conversation.has_turn()
+            if now >= not_before.get(name.encode(), 0)
+            and (name in self._cut_off or conversation.has_turn())
         }
 
     async def try_sync(self, conversation: Conversation) -> None:
         """Carries out what is wanted now if the service can be reached; it stays stored otherwise."""
-        with suppress(ServiceError):
+        with suppress(ServiceError), self._going_on(conversation.id):
             await self._advance(conversation)
+
+    @contextmanager
+    def _going_on(self, conversation: str) -> Iterator[None]:
+        """Has what a cancelled call wanted done soon by who goes through `changes`, not with the next poll only."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._cut_off.add(conversation)
+            self._cuts += 1
+            self._stir()
+            raise
+
+    def _tell(self, event: Event) -> None:
+        self._queue.put_nowait(event)
+        self._stir()
+
+    def _stir(self) -> None:
+        self._stirred.set()
+        if self._listener is not None:
+            self._listener.look_up()
 
     async def changes(self, *, poll: float = 30.0) -> AsyncIterator[bool]:
         """Goes on for ever: after each time that this device caught up, True, and False where the service was away.
 
         The service pushes what is new; besides, the client looks by itself, every `poll` seconds in small groups and
         less often in large ones, where so many polls would be most of what the service does.
+
+        It gives an item as well where another call has something to tell (`pending_events`).
         """
         while True:
             try:
                 await self.sync()
             except Unreachable as error:
+                self._stirred.clear()
                 yield False
-                await asyncio.sleep(error.retry_after or poll)
+                async for _ in self._idle(error.retry_after or poll):
+                    yield False
                 continue
             except ServiceError:
                 # How long to wait for one thing says nothing about all others.
+                self._stirred.clear()
                 yield False
             else:
+                self._stirred.clear()
                 yield True
             async for _ in self._pushed(self._interval(poll)):
                 yield True
+
+    async def _idle(self, seconds: float) -> AsyncIterator[None]:
+        """Lets time pass; yields whenever a call has left something to tell."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._stirred.wait()
+            if self._stirred.is_set():
+                self._stirred.clear()
+                if self._is_closed:
+                    return
+                yield
 
     def _interval(self, poll: float) -> float:
         sizes = [c.size() for c in self._conversations.values() if c.is_active]
@@ -597,7 +656,7 @@ class Client:
     async def _pushed(self, seconds: float) -> AsyncIterator[None]:
         """Acts on what the service pushes, until it is time to look again; yields after each thing."""
         ends = time.monotonic() + seconds
-        listener = self._listener or Listener(self._delivery, self._inboxes)
+        listener = self._listener or Listener(self._delivery, self._inboxes, self._stirred)
         self._listener = listener
         try:
             while (left := ends - time.monotonic()) > 0:
@@ -607,14 +666,22 @@ class Client:
                 )
                 groups = list(self._conversations.values())
                 heard = await listener.next(groups, target, min(left, _TICK))
-                if await self._act_on(heard):
+                if await self._act_on(heard) or self._stirred.is_set():
+                    self._stirred.clear()
                     yield
         except ServiceError:
             # Without a connection the client polls. One that worked is made anew soon, after what was missed is read.
             self._listener = None
             await listener.close()
             left = max(0.0, ends - time.monotonic())
-            await asyncio.sleep(min(left, _TICK) if listener.heard else left)
+            async for _ in self._idle(min(left, _TICK) if listener.heard else left):
+                before = self._cuts
+                with suppress(ServiceError):
+                    await self._act_on(Heard())
+                # What this left to tell is told now, and is no reason to act again; who was cut off meanwhile is.
+                if self._cuts == before:
+                    self._stirred.clear()
+                yield
 
     async def _act_on(self, heard: Heard) -> bool:
         """Does what was heard, and what is this device's turn; returns whether there was anything."""
@@ -622,6 +689,7 @@ class Client:
             async with self._entering:
                 await self._mailbox.read()
         turns = self._turns()
+        self._cut_off -= turns
         # What fails here is told by the next `sync`; the connection, and the other groups, are not at fault.
         await self._sync_all(heard.ask | turns)
         for name in heard.entries - heard.ask - turns:

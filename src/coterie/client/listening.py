@@ -122,14 +122,20 @@ class _Following:
 
 
 class Listener:
-    """The subscriptions of one client. After a `ServiceError` it is closed, and another one is made."""
+    """The subscriptions of one client. After a `ServiceError` it is closed, and another one is made.
 
-    def __init__(self, logs: DeliveryClient, inboxes: DeliveryClient) -> None:
+    While `called` is set, `next` waits for nothing: there is something to do besides listening.
+    """
+
+    def __init__(
+        self, logs: DeliveryClient, inboxes: DeliveryClient, called: asyncio.Event
+    ) -> None:
         self._arrived = asyncio.Event()
         self._services = (logs, inboxes)
         self._numbers = 0
         self._due: dict[str, float] = {}
         self._cut_off = False
+        self._called = called
         self.heard = False
         """Whether anything ever came."""
         self._begin()
@@ -155,12 +161,16 @@ class Listener:
         self._cut_off = False
         heard = self._take(groups, inbox)
         ends = time.monotonic() + seconds
-        while not heard and (left := ends - time.monotonic()) > 0:
+        while not (heard or self._called.is_set()) and (left := ends - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min([left, *self._until_due()])):
                     await self._arrived.wait()
             heard = self._take(groups, inbox)
         return heard
+
+    def look_up(self) -> None:
+        """Has `next` see that it is called."""
+        self._arrived.set()
 
     async def close(self) -> None:
         """Ends both connections."""

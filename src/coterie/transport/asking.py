@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 import httpx
 
 from coterie.errors import ServiceError
+from coterie.transport.refusal import Unreachable
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """The longest answer or frame that is taken, in bytes."""
@@ -41,8 +42,13 @@ async def ask(
 ) -> tuple[httpx.Response, bytes]:
     """The answer and its body. Raises `ServiceError` for one that is too long or compressed; `whose` answer says it.
 
-    Raises what httpx raises where none comes, and `TimeoutError` for one that takes too long in all.
+    Raises what httpx raises where none comes, `TimeoutError` for one that takes too long in all, and `Unreachable`
+    after `client` was closed.
     """
+    if client.is_closed:
+        # Not a mistake of who asks, who would give up what the service may still do when the client is opened again.
+        msg = "this client was closed, and asks for nothing more"
+        raise Unreachable(msg, retry_after=0)
     size = 0 if content is None else len(content)
     try:
         async with asyncio.timeout(PATIENCE + size / SLOWEST) as limit:
