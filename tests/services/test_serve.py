@@ -80,6 +80,21 @@ def test_the_operators_commands_answer_scripts(here: Installation) -> None:
     assert "is not empty" in json.loads(refused)["error"]
 
 
+def test_the_operators_commands_work_on_the_data_that_is_served(here: Installation) -> None:
+    elsewhere = ("--data", str(here.home / "elsewhere"))
+    with here.serving(*elsewhere) as (url, _):
+        here.ok("user", "add", "alice", *elsewhere)
+        realm = RealmInfo.decode(httpx.get(f"{url}/authentication/v1/realm").content)
+        anchor = here.home / "elsewhere" / "authentication" / "root.der"
+        assert realm.anchors[0].cert_data == anchor.read_bytes()
+    for words in (("user", "code"), ("user", "devices"), ("user", "revoke"), ("user", "delete")):
+        here.ok(*words, "alice", *elsewhere, *(["--yes"] if "delete" in words else []))
+    assert json.loads(here.ok("user", "list", "--json", *elsewhere))["deleted"] == 1
+    here.ok("backup", str(here.home / "copy"), *elsewhere)
+    here.ok("restore", str(here.home / "copy"), "--data", str(here.home / "anew"))
+    assert not (here.home / "data").exists()
+
+
 def test_the_receipt_key_and_the_root_outlast_a_restart(here: Installation) -> None:
     def keys() -> tuple[bytes, bytes]:
         with here.serving() as (url, _):

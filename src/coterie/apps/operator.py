@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +37,9 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The configuration file.", envvar="COTERIE_CONFIG"),
 ]
+DataOption = Annotated[
+    Path | None, typer.Option(help="The data directory instead of the configured one.")
+]
 NameArgument = Annotated[str, typer.Argument(help="The user's name, without the realm.")]
 
 
@@ -52,24 +56,25 @@ def _require_extra() -> None:
         raise UnsupportedError(msg)
 
 
-def _load(path: Path | None) -> Config:
+def _load(path: Path | None, data: Path | None) -> Config:
     _require_extra()
     from coterie.apps.config import default_path, load
 
-    return load(path if path is not None else default_path())
+    loaded = load(path if path is not None else default_path())
+    return loaded if data is None else replace(loaded, data=data)
 
 
-def _config(path: Path | None) -> Config:
-    config = _load(path)
+def _config(path: Path | None, data: Path | None = None) -> Config:
+    config = _load(path, data)
     config.check()
     return config
 
 
 @contextmanager
-def _service(path: Path | None) -> Iterator[AuthenticationService]:
+def _service(path: Path | None, data: Path | None) -> Iterator[AuthenticationService]:
     from coterie.apps.serve import authentication_directory, open_authentication
 
-    config = _config(path)
+    config = _config(path, data)
     if "authentication" not in config.services:
         msg = "this machine runs no Authentication Service (services in the configuration)"
         raise StateError(msg)
@@ -90,25 +95,19 @@ def serve(
     listen: Annotated[
         str | None, typer.Option(help="HOST:PORT instead of the configured one.")
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="The data directory instead of the configured one.")
-    ] = None,
+    data: DataOption = None,
 ) -> None:
     """Run the Delivery Service and the Authentication Service.
 
     Example: coterie serve --config /etc/coterie/coterie.toml
     """
-    from dataclasses import replace
-
-    loaded = _load(config)
+    loaded = _load(config, data)
     from coterie.apps.serve import run
 
     if only is not None:
         loaded = replace(loaded, services=(only,))
     if listen is not None:
         loaded = replace(loaded, listen=listen)
-    if data is not None:
-        loaded = replace(loaded, data=data)
     loaded.check()
     run(loaded)
 
@@ -126,31 +125,43 @@ def _show_code(name: str, realm: str, code: LinkCode, *, as_json: bool) -> None:
 
 
 @user_app.command("add")
-def user_add(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def user_add(
+    name: NameArgument,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Add a user and show the one-time code for the first device.
 
     Example: coterie user add alice
     """
-    with _service(config) as service:
+    with _service(config, data) as service:
         _show_code(name, service.ca.realm, service.add_user(name), as_json=as_json)
 
 
 @user_app.command("code")
-def user_code(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def user_code(
+    name: NameArgument,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show another one-time code, for a user who has lost every device."""
-    with _service(config) as service:
+    with _service(config, data) as service:
         _show_code(name, service.ca.realm, service.new_code(name), as_json=as_json)
 
 
 @user_app.command("list")
-def user_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def user_list(
+    config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
     """List all users: who has yet to use a code, who has how many devices, who is revoked.
 
     The time says until when the code, or the latest certificate, is valid. Of a deleted user not even the name is kept.
 
     Example: coterie user list
     """
-    with _service(config) as service:
+    with _service(config, data) as service:
         found, deleted = service.users()
     if as_json:
         users = [
@@ -199,10 +210,13 @@ def _how_far(user: UserRow) -> tuple[str, str]:
 
 @user_app.command("devices")
 def user_devices(
-    name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False
+    name: NameArgument,
+    config: ConfigOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List a user's devices that are not revoked."""
-    with _service(config) as service:
+    with _service(config, data) as service:
         found = service.devices_of(name)
     if as_json:
         answer([{"device": d, "valid_until": until} for d, until in found], as_json=True)
@@ -220,13 +234,14 @@ def user_revoke(
         str | None, typer.Option(help="Only this device (see: user devices).")
     ] = None,
     config: ConfigOption = None,
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Revoke a user for good, with all devices, or one device.
 
     Others see it with the next list of the revoked that they fetch. Members of groups are told, and remove the user.
     """
-    with _service(config) as service:
+    with _service(config, data) as service:
         service.revoke_user(name, device)
     what = f"device {device} of {name}" if device else f"{name}, with all devices"
     words = (
@@ -239,11 +254,12 @@ def user_revoke(
 def user_delete(
     name: NameArgument,
     config: ConfigOption = None,
+    data: DataOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Revoke a user and forget the name. Nobody can have the name again."""
-    with _service(config) as service:
+    with _service(config, data) as service:
         service.devices_of(name)
         if not yes:
             typer.confirm(f"Delete {name}@{service.ca.realm} for good?", abort=True, err=True)
@@ -255,6 +271,7 @@ def user_delete(
 def backup(
     target: Annotated[Path, typer.Argument(help="A directory that does not exist yet.")],
     config: ConfigOption = None,
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Copy all databases and keys of the services, also while they run.
@@ -264,7 +281,7 @@ def backup(
     from coterie.apps.backup import back_up
 
     with working("copying"):
-        files = back_up(_config(config).data, target)
+        files = back_up(_config(config, data).data, target)
     words = f"copied {len(files)} files to {escape(str(target))}"
     answer(
         {"directory": str(target), "files": files},
@@ -277,6 +294,7 @@ def backup(
 def restore(
     source: Annotated[Path, typer.Argument(help="A directory that `coterie backup` made.")],
     config: ConfigOption = None,
+    data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a backup into the data directory, which must be empty. The services must not run.
@@ -285,11 +303,11 @@ def restore(
     """
     from coterie.apps.backup import put_back
 
-    data = _config(config).data
+    directory = _config(config, data).data
     with working("checking and copying"):
-        files = put_back(source, data)
-    words = f"restored {len(files)} files to {escape(str(data))}"
-    answer({"directory": str(data), "files": files}, words, as_json=as_json)
+        files = put_back(source, directory)
+    words = f"restored {len(files)} files to {escape(str(directory))}"
+    answer({"directory": str(directory), "files": files}, words, as_json=as_json)
 
 
 @app.command(rich_help_panel="This device")
