@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from coterie.client import events
 from coterie.client.chunks import WIDTH
@@ -25,12 +25,14 @@ from coterie.client.intents import (
     WelcomeSlice,
 )
 from coterie.client.line import Line
+from coterie.client.notes import StoredClaim
 from coterie.client.outcomes import Committed
 from coterie.client.place import DROPPED
 from coterie.client.rules import changed
 from coterie.client.supplying import Supplying
 from coterie.client.vault import Step
 from coterie.errors import (
+    CoterieError,
     DecodeError,
     RuleViolation,
     ServiceError,
@@ -58,6 +60,25 @@ NOBODY = {
 """Why the directory gives no key package of a user."""
 MOST_ADDED = 8 << 20
 """Bytes of key packages in one Commit; a service takes bundles of 32 MiB by default."""
+CLAIMS_KEPT = 3600
+"""Seconds for which key packages are kept that were claimed for an Add that was not made: a slip is soon corrected."""
+
+
+def _nobody(absent: Mapping[str, api.ErrorCode], *, others: bool) -> Refused:
+    """The directory has nothing of some users; all of them are named, by what is the matter."""
+    said = []
+    for code, why in NOBODY.items():
+        users = ", ".join(user for user, found in absent.items() if found == code)
+        said += [f"{users} cannot be added: {why}"] if users else []
+    said += ["the others were not added either"] if others else []
+    return Refused(next(iter(absent.values())), "; ".join(said))
+
+
+def _is_final(error: CoterieError) -> bool:
+    """Whether trying again is of no use, so that an intent is given up."""
+    return not isinstance(error, ServiceError) or (
+        error.retry_after is None and isinstance(error, Refused)
+    )
 
 
 class Making(Supplying):
@@ -93,23 +114,47 @@ class Making(Supplying):
 
         Where no more can be claimed for now, the others are left to a further intent: begun anew each time, more users
         than the service's rate allows at once would never be added, and would lose one key package after the other.
+        Where somebody cannot be added at all, nobody is, and what was claimed of the others is kept for a next attempt.
         """
-        users, claimed = intent.argument.decode().split(), list[ClaimedPackage]()
-        done = 0
+        users = list(dict.fromkeys(intent.argument.decode().split()))
+        claimed, absent = dict[str, tuple[ClaimedPackage, ...]](), dict[str, api.ErrorCode]()
+        stopped: CoterieError | None = None
         for user in users:
             try:
-                claimed += await self._claim_of(user)
-            except ServiceError as error:
-                if not claimed or (error.retry_after is None and isinstance(error, Refused)):
-                    raise
-                break
-            done += 1
-        first = intent.replace(argument=" ".join(users[:done]).encode(), claimed=tuple(claimed))
+                claimed[user] = self._kept_claim(user) or tuple(await self._claim_of(user))
+            except (ServiceError, RuleViolation) as error:
+                if not isinstance(error, Refused) or error.code not in NOBODY:
+                    stopped = error
+                    break
+                absent[user] = error.code
+        if absent:
+            stopped = _nobody(absent, others=len(absent) < len(users))
+        if stopped is not None and (not claimed or _is_final(stopped)):
+            self._keep_claims(claimed)
+            raise stopped
+        packages = tuple(package for of_user in claimed.values() for package in of_user)
+        first = intent.replace(argument=" ".join(claimed).encode(), claimed=packages)
         with self._tools.vault.step() as step:
             step.update_intent(intent_id, first)
-            if done < len(users):
-                step.add_intent(self.id, intent.replace(argument=" ".join(users[done:]).encode()))
+            if left := users[len(claimed) :]:
+                step.add_intent(self.id, intent.replace(argument=" ".join(left).encode()))
         return first
+
+    def _kept_claim(self, user: str) -> tuple[ClaimedPackage, ...]:
+        """What was claimed of a user not long ago, for an Add that was not made; it is given out once."""
+        suite, since = int(self.group.context.cipher_suite), self._tools.clock() - CLAIMS_KEPT
+        kept = self._tools.vault.claim(suite, user)
+        if kept is None:
+            return ()
+        with self._tools.vault.step() as step:
+            step.forget_claim(suite, user, since)
+        return kept.claimed if kept.at >= since else ()
+
+    def _keep_claims(self, claimed: Mapping[str, tuple[ClaimedPackage, ...]]) -> None:
+        suite, now = int(self.group.context.cipher_suite), self._tools.clock()
+        with self._tools.vault.step() as step:
+            for user, packages in claimed.items():
+                step.keep_claim(suite, user, StoredClaim(packages, now))
 
     async def _claim_of(self, user: str) -> list[ClaimedPackage]:
         suites = (self.group.context.cipher_suite,)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from coterie.client.intents import ClaimedPackage
 from coterie.mls.tls import Struct, Uint
 from coterie.storage import Profile, Transaction, View
 from coterie.transport import api
@@ -32,6 +33,7 @@ _REVOKED = "revoked"
 _GOING = "going"
 _TAKEN = "taken"
 _LEFT = "left"
+_CLAIMED = "claimed"
 _LEAF = 4
 
 
@@ -80,6 +82,17 @@ class StoredCall(Struct):
 
     call: api.Call
     answered_at: Annotated[int, Uint(8)] = 0
+
+
+class StoredClaim(Struct):
+    """A user's key packages that were claimed for an Add that was not made, and when."""
+
+    claimed: tuple[ClaimedPackage, ...]
+    at: Annotated[int, Uint(8)]
+
+
+def _claim_key(suite: int, user: str) -> bytes:
+    return suite.to_bytes(2) + user.encode()
 
 
 def blocked(view: View) -> dict[str, int]:
@@ -241,6 +254,17 @@ class StepNotes:
         key = conversation.encode() + leaf.to_bytes(_LEAF)
         self._tx.put(_CALLED, key, b"%d" % now, secret=False)
 
+    def keep_claim(self, suite: int, user: str, claim: StoredClaim) -> None:
+        """Keeps what was claimed of a user for the next attempt."""
+        self._tx.put(_CLAIMED, _claim_key(suite, user), claim.encode())
+
+    def forget_claim(self, suite: int, user: str, before: int) -> None:
+        """It is taken, since a key package is used once; so do all go that were claimed before some time."""
+        self._tx.delete(_CLAIMED, _claim_key(suite, user))
+        for key, value in list(self._tx.scan(_CLAIMED)):
+            if StoredClaim.decode(value).at < before:
+                self._tx.delete(_CLAIMED, key)
+
     def set_linking(self, until: int) -> None:
         """Until when a further device may log in with a code of this one."""
         self._tx.put(_CLIENT, _LINKING, b"%d" % until, secret=False)
@@ -308,6 +332,11 @@ class VaultNotes:
         """When to look next who is to be called; None where nobody has looked."""
         value = self._view.get(_CLIENT, _NEXT_CALL + conversation.encode())
         return None if value is None else int(value)
+
+    def claim(self, suite: int, user: str) -> StoredClaim | None:
+        """What was claimed of a user for an Add that was not made."""
+        value = self._view.get(_CLAIMED, _claim_key(suite, user))
+        return None if value is None else StoredClaim.decode(value)
 
     def left_logs(self) -> set[bytes]:
         """The logs of groups that the user left here while the device could take no part in them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -284,5 +285,96 @@ def test_whom_the_rate_of_claims_lets_in_is_added_and_nobody_loses_packages_for_
             assert asked == [client.user for client in others], "each once"
             await w.settle()
             assert all(client.groups() for client in others)
+
+    asyncio.run(story())
+
+
+def _counting(client: Client, asked: list[str]) -> AbstractContextManager[object]:
+    """Notes whose key packages are claimed."""
+    claim = client.tools.inboxes.claim
+
+    async def counting(request: api.Claim) -> api.ClaimResult:
+        asked.append(request.name.decode().partition("@")[0])
+        return await claim(request)
+
+    return mock.patch.object(client.tools.inboxes, "claim", counting)
+
+
+def test_who_cannot_be_added_is_named_with_all_others_of_the_kind_and_costs_nobody_a_key_package(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, *others = [await w.device(name) for name in ("alice", "bob", "carol")]
+            code = w.authentication.add_user("erin").code.decode()
+            erin = await w.open.enter_async_context(w.profile("erin"))
+            await erin.enrol("erin", code, cipher_suite=2)
+            group, asked = await alice.create_group("Friends"), list[str]()
+            with _counting(alice, asked):
+                await group.add("bob", "nobody", "erin", "carol", "noone")
+                (problem,) = [e.what for e in alice.pending_events() if isinstance(e, Problem)]
+                assert problem == (
+                    f"not done: nobody@{REALM}, noone@{REALM} cannot be added: there is no such user, or no device "
+                    f"of theirs has logged in; check the name, or try later; erin@{REALM} cannot be added: no device "
+                    "of theirs has a key package that fits this group; the others were not added either"
+                )
+                assert (list(group.members()), group.waiting()) == ([alice.user], 0)
+                asked.clear()
+                await group.add("bob", "noone", "carol")
+                assert asked == ["noone"]
+                await group.add("bob", "carol")
+                assert asked == ["noone"]
+                await w.settle()
+                await group.send("hello")
+                await w.settle()
+                assert [texts(client) for client in others] == [["hello"], ["hello"]]
+                # Each is used once.
+                await (await alice.create_group("Club")).add("bob")
+                assert asked == ["noone", "bob"]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("later", "again"), [(3600, []), (3601, ["bob"])])
+def test_what_was_claimed_in_vain_is_kept_for_a_while_only(
+    tmp_path: Path, later: int, again: list[str]
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, *_ = [await w.device(name) for name in ("alice", "bob", "carol")]
+            group, asked = await alice.create_group("Friends"), list[str]()
+            await group.add("bob", "carol", "nobody")
+            w.now += later
+            with _counting(alice, asked):
+                await group.add("bob")
+            assert asked == again
+            assert len(group.members()) == 2
+            # What is out of date is forgotten with it.
+            carols = alice.vault.claim(int(group._conversation.group.context.cipher_suite), CAROL)
+            assert (carols is None) is bool(again)
+
+    asyncio.run(story())
+
+
+def test_what_was_claimed_before_the_directory_lied_is_kept(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, *_ = [await w.device(name) for name in ("alice", "bob", "carol")]
+            group, asked = await alice.create_group("Friends"), list[str]()
+            claim = alice.tools.inboxes.claim
+
+            async def lying(request: api.Claim) -> api.ClaimResult:
+                result = await claim(request)
+                if request.name.decode() != CAROL:
+                    return result
+                return api.ClaimResult((result.packages[0].replace(key_package=b"none"),))
+
+            with mock.patch.object(alice.tools.inboxes, "claim", lying):
+                await group.add("bob", "carol")
+            assert any(isinstance(e, Problem) for e in alice.pending_events())
+            with _counting(alice, asked):
+                await group.add("bob", "carol")
+            assert asked == ["carol"]
+            assert len(group.members()) == 3
 
     asyncio.run(story())
