@@ -41,7 +41,7 @@ LARGE: dict[str, tuple[str, float | None]] = {
     "read 10,000 messages, all cores": ("by the clock, times the floor on one core", 1.3),
     "read 10,000 messages, all cores, floor on all": (
         "by the clock, times the floor with signatures on all cores",
-        1.3,
+        None,
     ),
     "join besides signatures": ("seconds", 0.5),
     "restart and receive a Commit": ("seconds", 0.3),
