@@ -202,7 +202,11 @@ class Conversation(Moving, Admitting, Seeing, Tending, Gathering, Calling):
             return False
         if intent.sealed is None:
             await self._confirm()
-            intent = await self._prepare(intent_id, intent)
+            # What was read for that may have ended this membership, or have done what is wanted.
+            still = dict(self._tools.vault.intents(self.id)).get(intent_id)
+            if still is None or not self.is_active:
+                return False
+            intent = await self._prepare(intent_id, still)
         if intent.sealed is None:
             return False
         appended = await self._send(intent)

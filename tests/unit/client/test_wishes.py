@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
+from coterie.client import Client
+from coterie.client.conversation import Conversation
 from coterie.client.events import Problem, RemovedFromGroup
+from coterie.client.intents import Intent, IntentKind
 from coterie.errors import ServiceError, StateError
 from coterie.storage import MessageState
 from coterie.transport.refusal import Unreachable
@@ -155,5 +159,63 @@ def test_who_waits_to_be_added_again_is_not_told_that_it_was_removed(tmp_path: P
             await _stuck(w)
             with pytest.raises(StateError, match="waits to be added again to 'Friends'"):
                 await w.clients["bob"].groups()[0].send("hello?")
+
+    asyncio.run(story())
+
+
+def _before_it_is_sealed(
+    monkeypatch: pytest.MonkeyPatch, client: Client, happens: Callable[[], Awaitable[object]]
+) -> None:
+    """Has something happen, and be read, when the client has a wish in hand and seals it next."""
+    plain = Conversation._confirm
+    ours = client._conversations[client.groups()[0].id]
+
+    async def confirm(conversation: Conversation) -> None:
+        await plain(conversation)
+        if conversation is ours:
+            await happens()
+            await conversation._catch_up()
+
+    monkeypatch.setattr(Conversation, "_confirm", confirm)
+
+
+def test_who_is_removed_while_a_text_is_in_hand_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = [await w.device(name) for name in ("alice", "bob")]
+            group = await alice.create_group("Friends")
+            await group.add("bob")
+            await w.settle()
+            _before_it_is_sealed(monkeypatch, bob, lambda: group.remove("bob"))
+            (there,) = bob.groups()
+            await there.send("too late")
+            assert there.status == "left"
+            assert [m.state for m in there.history()] == [MessageState.FAILED]
+            assert [type(event) for event in bob.pending_events()] == [RemovedFromGroup]
+
+    asyncio.run(story())
+
+
+def test_what_another_member_does_meanwhile_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob, carol = [await w.device(name) for name in ("alice", "bob", "carol")]
+            group = await alice.create_group("Friends")
+            await group.add("bob")
+            await group.make_admin("bob")
+            await w.settle()
+            (there,) = bob.groups()
+            claimed = await bob._conversations[there.id]._claim_of(carol.user)
+            intent = Intent(IntentKind.ADD, carol.user.encode(), tuple(claimed))
+            bob._conversations[there.id].want(intent)
+            _before_it_is_sealed(monkeypatch, bob, lambda: group.add("carol"))
+            await bob.sync()
+            assert there.waiting() == 0
+            assert there.members() == {alice.user: 1, bob.user: 1, carol.user: 1}
+            assert not [event for event in bob.pending_events() if isinstance(event, Problem)]
 
     asyncio.run(story())
