@@ -5,7 +5,7 @@ What arrives was sealed to one of the key packages; what they are used up for is
 
 from __future__ import annotations
 
-from contextlib import suppress
+import math
 
 from coterie.client.calling import note_call
 from coterie.client.content import DAY
@@ -15,10 +15,10 @@ from coterie.client.identity import Package
 from coterie.client.inviting import Inviting
 from coterie.client.notes import mark_of
 from coterie.client.place import UNSURE, Tools
-from coterie.errors import CoterieError, ServiceError, StorageError
+from coterie.errors import CoterieError, ServiceError, StateError, StorageError
 from coterie.mls.framing import MLSMessage
 from coterie.transport import api
-from coterie.transport.refusal import Refused
+from coterie.transport.refusal import Refused, Unreachable
 
 STOCK = 20
 """How many key packages are kept in the directory."""
@@ -104,19 +104,37 @@ class Mailbox:
             # What this device published first when it was enrolled did not arrive.
             await self.publish()
             return
-        if result.items:
-            await self._read_logs()
-        for item in result.items:
-            if not self._tools.vault.was_taken(mark_of(item)):
-                await self._take_envelope(item)
-        if result.items:
-            await self._acknowledge(result.items[-1].number)
+        left = await self._take_envelopes(result.items)
+        done = [item.number for item in result.items if item.number < left]
+        if done:
+            await self._acknowledge(done[-1])
         if result.items or self._is_low(result.stock):
             try:
                 await self.publish()
             except Refused as refused:
                 # Others can still claim what is there; what arrived in the logs must not wait for it.
                 self._tools.count(f"publishing refused: {refused.code.name.lower()}")
+
+    async def _take_envelopes(self, items: tuple[api.InboxItem, ...]) -> float:
+        """Takes what was not taken; the number of the first that is left for later, infinite where none is.
+
+        A Commit that adds this device again comes before its Welcome (D-BOX-11). So the logs are read before, and once
+        more where an earlier envelope may have led into a group out of which a later one says that it was.
+        """
+        left = math.inf
+        unread = await self._read_logs() if items else False
+        entered = False
+        for item in items:
+            if self._tools.vault.was_taken(mark_of(item)):
+                continue
+            taken = await self._take_envelope(item, unsure=unread or entered)
+            if not taken and entered:
+                unread, entered = await self._read_logs(), False
+                taken = await self._take_envelope(item, unsure=unread)
+            entered = entered or taken
+            if not taken:
+                left = min(left, item.number)
+        return left
 
     async def _acknowledge(self, last: int) -> None:
         """Has what was taken deleted; what the service keeps all the same is known the next time, and passed over."""
@@ -152,14 +170,24 @@ class Mailbox:
                 if package.not_after + KEPT < now:
                     step.remove_package(package.reference)
 
-    async def _read_logs(self) -> None:
-        """Reads what the logs have: a Commit that adds this device again comes before its Welcome (D-BOX-11)."""
+    async def _read_logs(self) -> bool:
+        """Reads what the logs have; whether one could not be read. Raises `Unreachable` where the service is away."""
+        unread = False
         for conversation in list(self._conversations.values()):
-            with suppress(ServiceError):
+            try:
                 await conversation.catch_up()
+            except Unreachable:
+                raise
+            except ServiceError:
+                unread = True
+        return unread
 
-    async def _take_envelope(self, item: api.InboxItem) -> None:
-        """Joins what an envelope invites to; one that means nothing is passed over, and counted."""
+    async def _take_envelope(self, item: api.InboxItem, *, unsure: bool) -> bool:
+        """Joins what an envelope invites to; one that means nothing is passed over, and counted.
+
+        False for one that is left for later: where it is `unsure` what the logs have, this device may seem to be in the
+        group to which it was invited anew.
+        """
         mark = mark_of(item)
         for package in self._tools.vault.packages(self._tools.identity):
             content = package.open(item)
@@ -167,21 +195,25 @@ class Mailbox:
                 continue
             if content.request is not None:
                 self._take_request(package, content.request, mark)
-                return
+                return True
             if content.call is not None:
                 note_call(self._tools, package, content.call, mark)
-                return
+                return True
             try:
                 await self._inviting.take(package, content, mark)
             except CoterieError as error:
                 if isinstance(error, StorageError):
                     raise
+                if unsure and isinstance(error, StateError):
+                    self._tools.count("invitations left until the logs can be read")
+                    return False
                 self._tools.emit(Problem("", f"an invitation is not valid: {error}"))
                 break
-            return
+            return True
         self._tools.count("envelopes passed over")
         with self._tools.vault.step() as step:
             step.note_taken(mark, self._tools.clock())
+        return True
 
     def _take_request(self, package: Package, request: api.RequestContent, mark: bytes) -> None:
         """A member asks here to be added again to one of the groups (D-INB-10)."""

@@ -26,7 +26,7 @@ from coterie.errors import ServiceError, StateError, VerificationError
 from coterie.mls.framing import MLSMessage
 from coterie.transport import api
 from coterie.transport.client import DeliveryClient
-from coterie.transport.refusal import Refused
+from coterie.transport.refusal import Refused, Unreachable
 from tests.client_world import REALM, World, world
 
 DAY = 24 * 3600
@@ -311,5 +311,53 @@ def test_nobody_but_the_user_takes_a_device_back_into_a_log_that_contradicted_it
             await _add_again(w, alice)
             await bob.sync()
             assert bob.groups()[0].status == "stopped"
+
+    asyncio.run(story())
+
+
+def test_an_invitation_is_kept_until_the_removal_before_it_can_be_read(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await _two(w)
+            group = alice.groups()[0]
+            await group.remove("bob")
+            await group.add("bob")
+            for refusal in (_away, _refused):
+                w.weather.tamper["logs/read"] = refusal
+                with pytest.raises(ServiceError):
+                    await bob.sync()
+                del w.weather.tamper["logs/read"]
+            assert bob.pending_events() == []
+            await w.settle("bob")
+            assert bob.groups()[0].status == "active"
+            assert bob.groups()[0].epoch_authenticator == group.epoch_authenticator
+            stored = bob.identity.stored
+            left = await w.delivery.read_inbox(
+                api.ReadInbox(stored.inbox_id, bytes(stored.inbox_token))
+            )
+            assert left.items == ()
+
+    def _away(_request: api.Read, _answer: api.ReadResult) -> api.ReadResult:
+        raise Unreachable("no answer", retry_after=0)
+
+    def _refused(_request: api.Read, _answer: api.ReadResult) -> api.ReadResult:
+        raise Refused(api.ErrorCode.RATE_LIMITED, "too many reads", retry_after=1)
+
+    asyncio.run(story())
+
+
+def test_of_several_invitations_to_a_group_the_last_one_leads_into_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = [await w.device(name) for name in ("alice", "bob")]
+            group = await alice.create_group("Friends")
+            for _ in range(3):
+                await group.add("bob")
+                await group.remove("bob")
+            await group.add("bob")
+            told = await w.settle("bob")
+            assert bob.groups()[0].status == "active"
+            assert bob.groups()[0].epoch_authenticator == group.epoch_authenticator
+            assert not [event for event in told["bob"] if isinstance(event, Problem)]
 
     asyncio.run(story())
