@@ -1,8 +1,9 @@
 # The rules of the protocol: their table, their tests, what the tests are worth.
 
 .PHONY: rules mutants
-rules: $(STAMP) ## write docs/rules.md: each rule, where it is checked, how often it is broken
+rules: $(STAMP) ## write docs/rules.md and docs/shoulds.md: each rule and where it is checked, each recommendation
 	@$(PYTHON_BIN) -m tests.rules.document $(RULES_ARGS)
+	@$(PYTHON_BIN) -m tests.rules.shoulds $(RULES_ARGS)
 
 mutants: $(STAMP) ## take out each check in turn: its tests must fail (MUTANTS_ARGS=--every=20, or a part of a name)
 	@nice -n 10 $(PYTHON_BIN) -m tests.rules.mutants $(MUTANTS_ARGS)
