@@ -239,6 +239,22 @@ def test_past_epochs_and_skipped_keys_are_given_up_by_age() -> None:
     assert ("sender_data_secret", late) not in what(bob)
 
 
+def test_an_epoch_goes_with_a_later_one_that_is_too_old_also_when_clocks_were_set_back() -> None:
+    circle = Circle("alice", "bob")
+    alice, bob = circle["alice"], circle["bob"]
+    late, now = bob.group.encrypt(b"late"), circle.clock()
+    bob.save()
+    circle.clock.now = now + 24 * 3600
+    circle.commit("alice")
+    circle.clock.now = now
+    circle.commit("bob")
+    alice.group.expire(now + Limits().max_past_age + 1)
+    alice.save()
+    alice.restart()
+    with pytest.raises(EpochError):
+        alice.group.receive(late.encode())
+
+
 def test_no_result_of_a_commit_prints_a_secret() -> None:
     circle = Circle("alice", "bob")
     alice = circle["alice"].group

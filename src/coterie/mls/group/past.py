@@ -131,12 +131,15 @@ class KeyRing:
 
     def expire(self, now: int) -> None:
         """Gives up past epochs that are too many or too old, and skipped keys."""
-        limits = self._limits
-        for number in sorted(self._past):
+        limits, numbers = self._limits, sorted(self._past)
+        gone = max(len(numbers) - limits.max_past_epochs, 0)
+        for place, number in enumerate(numbers, 1):
             ended = self._past[number].ended
-            too_old = bool(ended) and now - (ended or 0) > limits.max_past_age
-            if len(self._past) > limits.max_past_epochs or too_old:
-                self._give_up(self._past.pop(number))
+            if ended and now - ended > limits.max_past_age:
+                gone = max(gone, place)
+        # All up to the last one: clocks are set back, and the nodes that it gave up may be those of an earlier one.
+        for number in numbers[:gone]:
+            self._give_up(self._past.pop(number))
         for keys in (self._present, *self._past.values()):
             keys.secret_tree.evict(now)
 
