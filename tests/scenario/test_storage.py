@@ -13,7 +13,7 @@ from coterie.errors import (
     StorageError,
 )
 from coterie.mls.framing import MLSMessage, PrivateMessage
-from coterie.mls.group import Group, Limits, OwnMessage, StagedCommit
+from coterie.mls.group import CommitOptions, Group, Limits, OwnMessage, StagedCommit
 from coterie.mls.private_message import open_sender_data
 from coterie.mls.proposal import Add, Proposal, Remove
 from coterie.mls.rules import Rule
@@ -181,6 +181,23 @@ def test_the_store_holds_no_nodes_and_counters_that_a_fresh_one_would_not() -> N
 
     assert kept(alice, b"i/") == kept(joined, b"i/")
     assert kept(alice, b"n/") == kept(joined, b"n/")
+
+
+def test_a_node_that_went_and_came_back_between_two_saves_is_still_in_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    circle = Circle("alice", "bob", "carol")
+    bob, dave = circle["bob"], circle.person("dave")
+    with monkeypatch.context() as patched:
+        patched.setattr(bob, "save", lambda: None)
+        circle.add("alice", dave, options=CommitOptions(path=False))
+        # The node above carol goes for good with the epoch before.
+        for _ in range(Limits().max_past_epochs):
+            circle.commit("alice")
+        circle.commit("alice", [Proposal.of(Remove(dave.group.own_leaf))])
+    bob.save()
+    bob.restart()
+    assert circle.agrees()
 
 
 # -- what is held, and for how long

@@ -95,7 +95,7 @@ class KeyRing:
         suite, before = old.suite, self._present
         lost, gained = new.tree.changes_since(old.tree)
         gone = tuple(node.tree_hash(suite) for node in lost)
-        if self._doomed:
+        if self._doomed or self._drops:
             for node in gained:
                 self._spare(node.tree_hash(suite))
         self._doomed.update(dict.fromkeys(gone, before.context.epoch))
@@ -113,6 +113,8 @@ class KeyRing:
 
     def _spare(self, tree_hash: bytes) -> None:
         """A node that an earlier epoch gave up stands in the tree again, and is kept when that epoch goes."""
+        # Where that epoch went since the last save, the store has the node still.
+        self._drops.discard(NODE_PREFIX + tree_hash)
         number = self._doomed.pop(tree_hash, None)
         if number is not None:
             past = self._past[number]
