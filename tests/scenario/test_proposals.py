@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,13 +10,14 @@ import pytest
 from coterie.errors import DecryptionError, RuleViolation, StateError
 from coterie.mls.credential import Credential
 from coterie.mls.extension import Extension, capabilities
-from coterie.mls.group import CommitOptions, StagedCommit
+from coterie.mls.group import CommitOptions, StagedCommit, commit
 from coterie.mls.group_context import GroupContext
 from coterie.mls.proposal import Add, PreSharedKey, Proposal, ReInit, Remove
 from coterie.mls.ratchet_tree import RatchetTree
 from coterie.mls.rules import Rule
+from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import CipherSuite, ExtensionType, ProtocolVersion
-from coterie.mls.validation import ProposalList
+from coterie.mls.validation import CommittedProposal, Policy, ProposalList, PublicState
 from tests.scenario.circle import CUSTOM, NAME, SUITE, Circle
 
 
@@ -264,6 +266,39 @@ def test_many_bad_proposals_keep_the_good_ones_in_their_order() -> None:
     pending = circle.commit("bob")
     contents = [entry.proposal.content for entry in pending.commit.proposals]
     assert contents == [b"%d" % number for number in range(20)]
+    assert circle.agrees()
+
+
+def test_who_proposes_much_that_is_bad_costs_a_committer_little_and_keeps_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried, check = [0], commit._check_proposals
+
+    def counted(
+        state: PublicState,
+        committer: LeafIndex,
+        plan: commit.CommitPlan,
+        proposals: Sequence[CommittedProposal],
+        policy: Policy,
+        *,
+        now: int | None,
+    ) -> None:
+        tried[0] += len(proposals)
+        check(state, committer, plan, proposals, policy, now=now)
+
+    monkeypatch.setattr(commit, "_check_proposals", counted)
+    monkeypatch.setattr(commit, "_MOST_TRIED", 0)
+    circle = Circle("alice", "bob", "carol", private=False)
+    bob, carol = circle["bob"].group, circle["carol"].group
+    for number in range(250):
+        circle.tell(bob.propose(Proposal.custom(CUSTOM, b"%d" % number)), besides="bob")
+        circle.tell(bob.propose_psk(bob.external_psk(b"nobody has it")), besides="bob")
+    circle.tell(carol.propose(Proposal.custom(CUSTOM, b"carol's")), besides="carol")
+    contents = [entry.proposal.content for entry in circle.commit("alice").commit.proposals]
+    assert contents[-1] == b"carol's"
+    assert contents[:-1] == [b"%d" % number for number in range(len(contents) - 1)]
+    assert 10 < len(contents) < 250
+    assert tried[0] < (commit._TRIED_EACH + 1) * 501
     assert circle.agrees()
 
 

@@ -6,6 +6,7 @@ the key schedule of the new epoch are computed by the same code, whoever made th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,11 @@ from coterie.mls.validation import (
     stage_public_commit,
 )
 from coterie.mls.validation.commit import check_next_tree, check_replacement, with_path
+
+_MOST_TRIED = 1 << 16
+"""How many proposals are looked at, again and again, to find those that fit: of Adds so many take a second."""
+_TRIED_EACH = 64
+"""How many more for each that there is."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -312,10 +318,17 @@ def fitting_proposals(
     """The plan's proposals and those of what waits that make a valid Commit with them (§12.2).
 
     A proposal that is valid by itself may be invalid beside others; whoever commits leaves it out (§12.4). All are
-    tried at once, then halves of what failed, so that a few bad ones among thousands cost little.
+    tried at once, then halves of what failed, so that a few bad ones among thousands cost little. Where many are bad,
+    the search ends before it takes quadratic time: what was not tried by then is left out too, and that is of those who
+    proposed most.
     """
+    left = _MOST_TRIED + _TRIED_EACH * (len(plan.proposals) + len(waiting))
 
     def fit(chosen: list[CommittedProposal], more: Sequence[CommittedProposal]) -> None:
+        nonlocal left
+        if left <= 0:
+            return
+        left -= len(chosen) + len(more)
         try:
             _check_proposals(state, committer, plan, [*chosen, *more], policy, now=now)
         except CoterieError:
@@ -325,9 +338,11 @@ def fitting_proposals(
         else:
             chosen.extend(more)
 
+    counts = Counter(entry.sender for entry in waiting)
     fitting = list(plan.proposals)
-    fit(fitting, waiting)
-    return fitting
+    fit(fitting, sorted(waiting, key=lambda entry: counts[entry.sender]))
+    found = set(map(id, fitting))
+    return [*plan.proposals, *(entry for entry in waiting if id(entry) in found)]
 
 
 def _check_proposals(
