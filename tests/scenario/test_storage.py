@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from coterie.errors import (
@@ -18,7 +20,7 @@ from coterie.mls.private_message import open_sender_data
 from coterie.mls.proposal import Add, Proposal, Remove
 from coterie.mls.rules import Rule
 from coterie.testing import MemoryStore
-from tests.scenario.circle import Circle, Person
+from tests.scenario.circle import CUSTOM, Circle, Person
 
 
 def generation(reader: Person, message: MLSMessage) -> int:
@@ -140,6 +142,18 @@ def test_junk_changes_nothing() -> None:
     circle["bob"].save()
     assert circle["bob"].store.data == before
     assert circle["bob"].hears(MLSMessage.read(message)) == b"true"
+
+
+def test_a_group_is_loaded_though_more_waits_than_may_be_kept_by_now() -> None:
+    circle = Circle("alice", "bob")
+    alice = circle["alice"]
+    for number in range(3):
+        circle.tell(circle["bob"].group.propose(Proposal.custom(CUSTOM, b"%d" % number)), "bob")
+    alice.config = replace(alice.config, limits=replace(alice.limits, max_proposals=2))
+    alice.restart()
+    assert len(alice.group.pending_proposals) == 3
+    circle.commit("alice")
+    assert circle.agrees()
 
 
 def test_a_removed_members_store_is_emptied() -> None:

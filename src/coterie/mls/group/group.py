@@ -703,12 +703,9 @@ class Group(Membership):
         parts = load_parts(entries, store, config.limits)
         group = cls(parts.epoch, parts.secret_tree, TreeIndex(store), config)
         group._keys.restore(parts.past, parts.resumption, parts.own)
-        for content in parts.proposals:
-            group._proposals.keep(group._reference(content), content)
-        for update in parts.updates:
-            group._proposals.keep_update(update)
+        waiting = [(group._reference(content), content) for content in parts.proposals]
+        group._proposals.restore(waiting, parts.updates)
         group._pending = parts.pending
-        group._proposals.forget_changes()
         group._saver = Saver(parts.epoch)
         return group
 

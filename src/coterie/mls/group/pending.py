@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from coterie.mls.framing import VerifiedContent
 from coterie.mls.group.commit import OwnUpdate
@@ -56,7 +56,11 @@ class ProposalCache(WaitingProposals):
         self._cleared = False
         return puts, prefixes
 
-    def forget_changes(self) -> None:
-        """What is here is stored already."""
-        self._puts.clear()
-        self._cleared = False
+    def restore(
+        self, contents: Iterable[tuple[bytes, VerifiedContent]], updates: Iterable[OwnUpdate]
+    ) -> None:
+        """Takes over what was stored, also where less may wait by now."""
+        for reference, content in contents:
+            self._note(reference, content.sender, content.body(Proposal))
+        for update in updates:
+            self.own_updates[update.encryption_key.public] = update

@@ -44,6 +44,9 @@ class WaitingProposals:
     def add(self, reference: bytes, sender: Sender, proposal: Proposal) -> None:
         """Keeps a proposal; raises `RuleViolation` where there are too many."""
         self.check_room(reference)
+        self._note(reference, sender, proposal)
+
+    def _note(self, reference: bytes, sender: Sender, proposal: Proposal) -> None:
         self._entries[reference] = CommittedProposal(proposal, sender, reference, checked=True)
 
     def clear(self) -> None:
