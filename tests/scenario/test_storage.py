@@ -14,11 +14,13 @@ from coterie.errors import (
     StateError,
     StorageError,
 )
-from coterie.mls.framing import MLSMessage, PrivateMessage
+from coterie.mls.framing import AuthenticatedContent, MLSMessage, PrivateMessage, PublicMessage
 from coterie.mls.group import CommitOptions, Group, Limits, OwnMessage, StagedCommit
+from coterie.mls.group.state import StoredProposal
 from coterie.mls.private_message import open_sender_data
 from coterie.mls.proposal import Add, Proposal, Remove
 from coterie.mls.rules import Rule
+from coterie.mls.types import WireFormat
 from coterie.testing import MemoryStore
 from tests.scenario.circle import CUSTOM, Circle, Person
 
@@ -176,6 +178,17 @@ def test_a_damaged_store_says_so() -> None:
     alice = Circle("alice")["alice"]
     entries = alice.store.entries()
     entries[b"g"] = entries[b"g"][:100]
+    with pytest.raises(StorageError, match="damaged"):
+        Group.load(entries, alice.store, alice.config)
+
+
+def test_a_stored_proposal_that_is_none_says_so() -> None:
+    circle = Circle("alice", "bob", private=False)
+    alice = circle["alice"]
+    message = circle["bob"].group.commit().message.body
+    assert isinstance(message, PublicMessage)
+    content = AuthenticatedContent(WireFormat.MLS_PUBLIC_MESSAGE, message.content, message.auth)
+    entries = {**alice.store.entries(), b"p/1": StoredProposal(0, content).encode()}
     with pytest.raises(StorageError, match="damaged"):
         Group.load(entries, alice.store, alice.config)
 

@@ -244,6 +244,8 @@ def _load_proposals(entries: Mapping[bytes, bytes]) -> list[VerifiedContent]:
         if key.startswith(b"p/")
     ]
     contents = [entry.content for entry in sorted(stored, key=lambda entry: entry.number)]
+    if not all(isinstance(c.content.body, Proposal) for c in contents):
+        raise ValueError("what waits for a Commit is no proposal")
     return [own_content(c.wire_format, c.content, c.auth) for c in contents]
 
 
