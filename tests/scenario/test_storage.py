@@ -16,7 +16,7 @@ from coterie.errors import (
 )
 from coterie.mls.framing import AuthenticatedContent, MLSMessage, PrivateMessage, PublicMessage
 from coterie.mls.group import CommitOptions, Group, Limits, OwnMessage, StagedCommit
-from coterie.mls.group.state import StoredProposal
+from coterie.mls.group.state import GROUP_KEY, PENDING_KEY, StoredProposal
 from coterie.mls.private_message import open_sender_data
 from coterie.mls.proposal import Add, Proposal, Remove
 from coterie.mls.rules import Rule
@@ -180,6 +180,20 @@ def test_a_damaged_store_says_so() -> None:
     entries[b"g"] = entries[b"g"][:100]
     with pytest.raises(StorageError, match="damaged"):
         Group.load(entries, alice.store, alice.config)
+
+
+def test_a_store_with_entries_of_different_moments_says_so() -> None:
+    circle = Circle("alice", "bob")
+    alice = circle["alice"]
+    alice.group.commit()
+    alice.save()
+    before = alice.store.copy()
+    circle.commit("bob")
+    pending, present = before.data[PENDING_KEY], before.data[GROUP_KEY]
+    for mixed in ({PENDING_KEY: pending}, {GROUP_KEY: present}):
+        entries = {**alice.store.entries(), **mixed}
+        with pytest.raises(StorageError, match="different moments"):
+            Group.load(entries, MemoryStore({**before.data, **alice.store.data}), alice.config)
 
 
 def test_a_stored_proposal_that_is_none_says_so() -> None:

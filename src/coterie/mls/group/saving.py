@@ -41,6 +41,8 @@ from coterie.mls.tree_math import LeafIndex
 from coterie.mls.types import ContentType, Sender
 from coterie.mls.validation import CommittedProposal
 
+_MIXED = "its entries are of different moments"
+
 
 class StoredCommitted(Struct):
     """A proposal of the pending Commit; the reference is empty where it stands in the Commit itself."""
@@ -133,6 +135,8 @@ def _stored_pending(pending: PendingCommit, present: Epoch) -> StoredPending:
 
 def _load_pending(stored: StoredPending, present: Epoch, store: NodeStore) -> PendingCommit:
     staged = load_staged(stored.staged, store)
+    if staged.epoch.number != present.number + 1:
+        raise ValueError(_MIXED)
     entries = tuple(
         CommittedProposal(entry.proposal, entry.sender, entry.reference or None)
         for entry in stored.proposals
@@ -183,6 +187,8 @@ def _read_parts(entries: Mapping[bytes, bytes], store: NodeStore, limits: Limits
         if key.startswith(b"e/")
     ]
     pending = entries.get(PENDING_KEY)
+    if any(keys.context.epoch >= epoch.number for keys in past):
+        raise ValueError(_MIXED)
     return Parts(
         epoch,
         _load_secret_tree(epoch.tree, epoch.number, entries, limits),
