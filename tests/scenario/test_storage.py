@@ -313,6 +313,21 @@ def test_an_epoch_goes_with_a_later_one_that_is_too_old_also_when_clocks_were_se
         alice.group.receive(late.encode())
 
 
+def test_a_past_epoch_of_a_clock_that_was_ahead_ages_from_when_it_is_set_right() -> None:
+    circle = Circle("alice", "bob")
+    alice, now = circle["alice"], circle.clock()
+    circle.clock.now = 2 * now
+    circle.commit("alice")
+    late = alice.group.epoch - 1
+    alice.group.expire(now)
+    alice.save()
+    alice.restart()
+    alice.group.expire(now + Limits().max_past_age)
+    assert ("sender_data_secret", late) in what(alice)
+    alice.group.expire(now + Limits().max_past_age + 1)
+    assert ("sender_data_secret", late) not in what(alice)
+
+
 def test_no_result_of_a_commit_prints_a_secret() -> None:
     circle = Circle("alice", "bob")
     alice = circle["alice"].group

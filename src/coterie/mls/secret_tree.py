@@ -226,8 +226,8 @@ class SecretTree:
         while self._skipped:
             name, (key, nonce, since) = next(iter(self._skipped.items()))
             if len(self._skipped) <= limits.max_skipped:
-                if now and not since:
-                    # Skipped when nobody told the time: its age counts from now.
+                if now and not 0 < since <= now:
+                    # Skipped when nobody told the time, or the clock was ahead: its age counts from now.
                     self._skipped[name] = (key, nonce, now)
                     self._skipped.move_to_end(name)
                     self._changed.add(name)

@@ -152,6 +152,19 @@ def test_skipped_keys_whose_time_nobody_told_age_from_when_it_is_told() -> None:
         secrets.find(LeafIndex(2), APPLICATION, 0)
 
 
+def test_skipped_keys_of_a_clock_that_was_ahead_age_from_when_it_is_set_right() -> None:
+    secrets = tree(max_skipped_age=100)
+    take(secrets, 1, 1, now=9000)
+    take(secrets, 2, 1, now=1000)
+    secrets.evict(1100)
+    assert secrets.find(LeafIndex(1), APPLICATION, 0).advanced is None
+    assert secrets.find(LeafIndex(2), APPLICATION, 0).advanced is None
+    secrets.evict(1101)
+    for leaf in (1, 2):
+        with pytest.raises(DecryptionError):
+            secrets.find(LeafIndex(leaf), APPLICATION, 0)
+
+
 def test_no_more_is_sent_than_the_limit_allows() -> None:
     secrets = tree(max_sent=2)
     for _ in range(2):

@@ -102,8 +102,7 @@ class KeyRing:
         past = MessageEpoch(
             before.context, before.tree, before.sender_data_secret, before.secret_tree, now, gone
         )
-        self._past[before.context.epoch] = past
-        self._puts[_past_key(before.context.epoch)] = _stored_past(past)
+        self._keep_past(past)
         if old.number - 1 not in self._past:
             # The epoch that ended with the external Commit by which this member came.
             self._forget(old.number - 1)
@@ -118,9 +117,11 @@ class KeyRing:
         number = self._doomed.pop(tree_hash, None)
         if number is not None:
             past = self._past[number]
-            past = replace(past, gone=tuple(h for h in past.gone if h != tree_hash))
-            self._past[number] = past
-            self._puts[_past_key(number)] = _stored_past(past)
+            self._keep_past(replace(past, gone=tuple(h for h in past.gone if h != tree_hash)))
+
+    def _keep_past(self, past: MessageEpoch) -> None:
+        self._past[past.context.epoch] = past
+        self._puts[_past_key(past.context.epoch)] = _stored_past(past)
 
     def _keep_psk(self, epoch: Epoch) -> None:
         number = epoch.number
@@ -136,9 +137,12 @@ class KeyRing:
         limits, numbers = self._limits, sorted(self._past)
         gone = max(len(numbers) - limits.max_past_epochs, 0)
         for place, number in enumerate(numbers, 1):
-            ended = self._past[number].ended
-            if ended and now - ended > limits.max_past_age:
+            past = self._past[number]
+            if past.ended and now - past.ended > limits.max_past_age:
                 gone = max(gone, place)
+            elif past.ended and 0 < now < past.ended:
+                # Ended when the clock was ahead: its age counts from now.
+                self._keep_past(replace(past, ended=now))
         # All up to the last one: clocks are set back, and the nodes that it gave up may be those of an earlier one.
         for number in numbers[:gone]:
             self._give_up(self._past.pop(number))
