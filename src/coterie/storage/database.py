@@ -126,13 +126,18 @@ class Database:
 
     def copy_to(self, path: Path, key: Secret) -> None:
         """Writes a copy of the database to a file that does not exist, under the same key."""
-        with self._translated():
+        self._check()
+        source = self.connection
+        # What fails is the other disk, as a rule; and reading loses track of nothing.
+        try:
             target = connect(path, key, durable=True, vfs=None)
             try:
-                with target.backup("main", self.connection, "main") as backup:
+                with target.backup("main", source, "main") as backup:
                     backup.step()
             finally:
                 target.close()
+        except apsw.Error as error:
+            raise explain(error, path) from error
 
     def close(self) -> None:
         """Closes the connection, which frees the lock; nothing happens if it is closed."""

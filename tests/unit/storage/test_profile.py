@@ -9,15 +9,17 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+import apsw
 import pytest
 
 from coterie.errors import StateError, StorageError
 from coterie.mls.secret import Secret
-from coterie.storage import KeyCost, Message, Profile, StorageKey
+from coterie.storage import KeyCost, Message, Profile, StorageKey, database
 from coterie.storage import profile as module
 from coterie.storage.database import Schema
 from coterie.storage.profile import DATABASE, KEY_FILE
 from coterie.storage.schema import SCHEMA
+from tests.storage_disk import Operation, Write, disk
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -349,6 +351,33 @@ def test_a_backup_that_was_cut_off_does_not_hold_up_the_next_one(
     (left / DATABASE).write_bytes(b"half")
     profile.backup(tmp_path / "copy")
     assert {path.name for path in tmp_path.iterdir()} == {"p", "copy"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("error", [apsw.FullError, apsw.IOError])
+def test_a_backup_to_a_disk_that_fails_is_not_the_profiles_disk(
+    profile: Profile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[apsw.Error],
+) -> None:
+    def fail(operation: Operation) -> None:
+        if isinstance(operation, Write):
+            raise error
+
+    def connect(path: Path, key: Secret, *, durable: bool, vfs: str | None) -> apsw.Connection:
+        assert vfs is None
+        return to_the_profile(path, key, durable=durable, vfs="stick")
+
+    put(profile, b"value")
+    to_the_profile, stick = database.connect, disk("stick")
+    monkeypatch.setattr(database, "connect", connect)
+    monkeypatch.setattr(stick, "fail", fail)
+    with pytest.raises(StorageError, match=r"copy\.partial"):
+        profile.backup(tmp_path / "copy")
+    assert {path.name for path in tmp_path.iterdir()} == {"p"}
+    put(profile, b"another")
+    assert profile.view.get("space", b"key") == b"another"
 
 
 def test_a_backup_does_not_overwrite(profile: Profile, tmp_path: Path) -> None:
