@@ -66,12 +66,16 @@ class StorageKey(Confidential):
         """A passphrase, of which different encodings of the same characters are the same (Unicode NFC).
 
         `cost` counts when a profile is made; one that exists says itself what its key costs. Raises `StorageError`
-        for an empty passphrase.
+        for an empty passphrase, and for a cost that no key file may ask for.
         """
         if not passphrase:
             msg = "the passphrase is empty; choose one of several words"
             raise StorageError(msg)
-        return cls("passphrase", encode_passphrase(passphrase), cost or KeyCost())
+        cost = cost or KeyCost()
+        if not _may_cost(asdict(cost)):
+            msg = f"{cost} is no cost that a key file may have: up to {KeyCost(**_MOST)}, and 8 KiB for each lane"
+            raise StorageError(msg)
+        return cls("passphrase", encode_passphrase(passphrase), cost)
 
     @staticmethod
     def forget_in_keyring(name: str) -> None:
@@ -143,6 +147,9 @@ class StorageKey(Confidential):
                 memory_cost=asked["memory_kib"],
             )
             return Secret(kdf.derive(self._secret))
+        except MemoryError:
+            msg = f"the passphrase's key takes {asked['memory_kib']} KiB of memory, which are not to be had here"
+            raise StorageError(msg) from None
         except UnsupportedAlgorithm as error:
             msg = (
                 "this build of the cryptography package has no Argon2id; install it from its wheel"
@@ -226,11 +233,15 @@ def _sound_cost(head: dict[str, Any]) -> bool:
         return asked is None
     if not isinstance(asked, dict) or set(asked) != {*_MOST, "salt"}:
         return False
+    return _may_cost(asked) and bool(_SALT.fullmatch(str(asked["salt"])))
+
+
+def _may_cost(asked: dict[str, Any]) -> bool:
     numbers = [(asked[name], most) for name, most in _MOST.items()]
     if not all(type(number) is int and 0 < number <= most for number, most in numbers):
         return False
     # Argon2 needs eight blocks of memory in each lane.
-    return asked["memory_kib"] >= 8 * asked["lanes"] and bool(_SALT.fullmatch(str(asked["salt"])))
+    return bool(asked["memory_kib"] >= 8 * asked["lanes"])
 
 
 def _canonical(head: dict[str, Any]) -> bytes:

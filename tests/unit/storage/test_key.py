@@ -70,6 +70,31 @@ def test_the_default_cost_is_64_mib() -> None:
     assert (head["argon2id"]["memory_kib"], head["argon2id"]["passes"]) == (65536, 3)
 
 
+@pytest.mark.parametrize(
+    "cost",
+    [
+        KeyCost(65, 64, 1),
+        KeyCost(0, 64, 1),
+        KeyCost(1, (1 << 22) + 1, 1),
+        KeyCost(1, 8, 2),
+        KeyCost(1, 1 << 20, 65),
+    ],
+)
+def test_a_key_that_no_key_file_may_hold_is_not_made(cost: KeyCost) -> None:
+    with pytest.raises(StorageError, match="no cost that a key file may have"):
+        StorageKey.from_passphrase("correct horse", cost=cost)
+
+
+def test_a_key_for_which_memory_is_short_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def derive(_kdf: object, _passphrase: bytes) -> bytes:
+        raise MemoryError
+
+    content = passphrase().wrap(DATABASE_KEY)
+    monkeypatch.setattr("coterie.storage.key.Argon2id.derive", derive)
+    with pytest.raises(StorageError, match="64 KiB of memory"):
+        passphrase().unwrap(content, PATH)
+
+
 def test_another_encoding_of_the_same_characters_is_the_same_passphrase() -> None:
     content = passphrase("Zo\u00eb").wrap(DATABASE_KEY)
     assert passphrase("Zoe\u0308").unwrap(content, PATH) == DATABASE_KEY
