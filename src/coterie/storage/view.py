@@ -51,7 +51,7 @@ class View:
 
     def scan(self, space: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """The entries whose keys begin with `prefix`, in the keys' order, as they are at the call."""
-        yield from self._range(space, prefix, after_prefix(prefix))
+        return iter(self._range(space, prefix, after_prefix(prefix)))
 
     def entries(self, space: str, exclude_prefixes: Iterable[bytes] = ()) -> dict[bytes, bytes]:
         """All entries but those under certain prefixes, which are not touched; what `Group.load` asks for."""

@@ -101,6 +101,14 @@ def test_what_is_not_there_is_none_and_deleting_it_is_no_error(profile: Profile)
     assert profile.view.spaces() == []
 
 
+def test_a_scan_gives_what_was_there_when_it_was_asked_for(profile: Profile) -> None:
+    with profile.transaction() as transaction:
+        transaction.put("space", b"key", b"value")
+        found = transaction.scan("space")
+        transaction.delete("space", b"key")
+    assert list(found) == [(b"key", b"value")]
+
+
 def test_a_deleted_space_leaves_no_name(profile: Profile) -> None:
     with profile.transaction() as transaction:
         transaction.put("group/1", b"key", b"value")
