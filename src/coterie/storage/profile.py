@@ -63,9 +63,14 @@ class Profile:
         if create:
             _make_directory(directory)
         file, key_file = directory / DATABASE, directory / KEY_FILE
-        used = file.exists() and file.stat().st_size > 0
+        try:
+            used = file.exists() and file.stat().st_size > 0
+            has_key = key_file.exists()
+        except OSError as error:
+            msg = f"the profile {directory} cannot be read: {error.strerror}"
+            raise StorageError(msg) from error
         # A new key would not open a database that is there, and would stand in the way of the old one.
-        if used and not key_file.exists():
+        if used and not has_key:
             msg = (
                 f"{key_file} is missing, and nothing else opens {file}; restore both from a backup"
             )

@@ -70,6 +70,11 @@ def test_a_directory_that_cannot_be_made_is_reported(key: StorageKey, tmp_path: 
         Profile.open(tmp_path / "file" / "p", key, create=True)
 
 
+def test_a_path_that_no_file_can_have_is_reported(key: StorageKey, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be read"):
+        Profile.open(tmp_path / ("x" * 300), key)
+
+
 def test_only_the_owner_can_read_the_files(profile: Profile, tmp_path: Path) -> None:
     put(profile, b"value")
     assert stat.S_IMODE((tmp_path / "p").stat().st_mode) == 0o700
