@@ -185,9 +185,8 @@ class Step(StepNotes, KeepingStep):
         for space in (_group_space, _passed_space, _trail_space, _state_space):
             self._tx.delete_space(space(conversation))
         self._tx.delete(_LINES, conversation.encode())
-        for key, _ in list(self._tx.scan(_BOXES, conversation.encode())):
-            self._tx.delete(_BOXES, key)
-        for prefix in (_BOX_CURSOR, _BOX_LOOK, _RENEWAL, _REQUESTED):
+        self._remove_boxes(conversation)
+        for prefix in (_RENEWAL, _REQUESTED):
             self._tx.delete(_CLIENT, prefix + conversation.encode())
         if next_group:
             self.take_next_group(conversation)
@@ -222,6 +221,13 @@ class Step(StepNotes, KeepingStep):
             elif left < now - retention:
                 self._tx.delete(_BOXES, name)
 
+    def _remove_boxes(self, conversation: str) -> None:
+        """Deletes the seeds of all boxes, and how far they were read."""
+        for key, _ in list(self._tx.scan(_BOXES, conversation.encode())):
+            self._tx.delete(_BOXES, key)
+        for prefix in (_BOX_CURSOR, _BOX_LOOK):
+            self._tx.delete(_CLIENT, prefix + conversation.encode())
+
     def set_box_cursor(self, conversation: str, number: int) -> None:
         """Up to where the boxes were read."""
         self._tx.put(_CLIENT, _BOX_CURSOR + conversation.encode(), b"%d" % number)
@@ -250,6 +256,7 @@ class Step(StepNotes, KeepingStep):
         self._tx.delete_space(_trail_space(conversation))
         self._tx.delete_space(_passed_space(conversation))
         self._tx.delete_space(_state_space(conversation))
+        self._remove_boxes(conversation)
         self.end_succession(conversation)
         for intent_id, intent in self.intents(conversation):
             self.give_up(conversation, intent_id, intent)

@@ -132,6 +132,25 @@ def test_what_the_service_has_dropped_is_forgotten(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_who_is_out_keeps_no_seed_of_a_box(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await w.device("alice"), await w.device("bob")
+            group = await alice.create_group("Notes")
+            await group.add("bob@world.example")
+            await bob.sync()
+            await group.renew_keys()
+            await bob.sync()
+            assert len(bob.vault.boxes(group.id)) == 2
+            await group.remove("bob@world.example")
+            await bob.sync()
+            assert bob.groups()[0].status == "left"
+            assert bob.vault.boxes(group.id) == {}
+            assert bob.vault.box_cursor(group.id) == bob.vault.box_look(group.id) == 0
+
+    asyncio.run(story())
+
+
 def test_no_more_than_64_epochs_are_remembered(tmp_path: Path) -> None:
     async def story() -> None:
         async with world(tmp_path) as w:
