@@ -182,7 +182,7 @@ class Client:
     def _begin(self, identity: Identity) -> None:
         config = Config(
             identity.issuer,
-            limits=Limits(private_handshakes=False),
+            limits=Limits(private_handshakes=False, max_past_epochs=0),
             rules=ProfileRules(identity),
             run=on_all_cores if (os.cpu_count() or 1) > 1 else map,
         )

@@ -151,6 +151,28 @@ def test_who_is_out_keeps_no_seed_of_a_box(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_the_message_keys_of_an_epoch_go_with_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as w:
+            alice, bob = await w.device("alice"), await w.device("bob")
+            group = await alice.create_group("Notes")
+            await group.add("bob@world.example")
+            await bob.sync()
+            await bob.groups()[0].send("hello")
+            await group.renew_keys()
+            await bob.sync()
+            for client in (alice, bob):
+                reader = client.vault.profile.reader(f"group/{group.id}")
+                epochs = {
+                    key.split(b"/")[1]
+                    for key in reader.entries()
+                    if key[:2] in {b"s/", b"e/", b"o/"}
+                }
+                assert epochs == {b"%d" % group.epoch}
+
+    asyncio.run(story())
+
+
 def test_no_more_than_64_epochs_are_remembered(tmp_path: Path) -> None:
     async def story() -> None:
         async with world(tmp_path) as w:
