@@ -15,6 +15,7 @@ from typing import Any
 
 from coterie.mls.rules import Rule
 from tests.rules.cases import CASES
+from tests.rules.writing import write_or_check
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ROOT / "src/coterie/mls"
@@ -140,17 +141,7 @@ def _musts() -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Writes or checks; the exit status."""
-    for fault in (missing := faults()):
-        print(fault, file=sys.stderr)  # noqa: T201 - a command prints
-    if missing:
-        return 1
-    if "--check" in arguments:
-        current = DOCUMENT.exists() and DOCUMENT.read_text() == document()
-        if not current:
-            print("docs/rules.md is out of date: run `make rules`", file=sys.stderr)  # noqa: T201
-        return 0 if current else 1
-    DOCUMENT.write_text(document())
-    return 0
+    return write_or_check(DOCUMENT, document, faults(), arguments)
 
 
 if __name__ == "__main__":

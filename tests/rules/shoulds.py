@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.rules.writing import write_or_check
+
 ROOT = Path(__file__).resolve().parents[2]
 SHOULDS = ROOT / "docs/rules/shoulds.toml"
 DOCUMENT = ROOT / "docs/shoulds.md"
@@ -85,17 +87,7 @@ def _line(should: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Writes or checks; the exit status."""
-    for fault in (missing := faults()):
-        print(fault, file=sys.stderr)  # noqa: T201 - a command prints
-    if missing:
-        return 1
-    if "--check" in arguments:
-        current = DOCUMENT.exists() and DOCUMENT.read_text() == document()
-        if not current:
-            print("docs/shoulds.md is out of date: run `make rules`", file=sys.stderr)  # noqa: T201
-        return 0 if current else 1
-    DOCUMENT.write_text(document())
-    return 0
+    return write_or_check(DOCUMENT, document, faults(), arguments)
 
 
 if __name__ == "__main__":
