@@ -37,7 +37,7 @@ from coterie.client.cores import on_all_cores
 from coterie.errors import UnsupportedError
 from coterie.identity.issuer import X509Issuer
 from coterie.identity.names import DeviceId, UserId
-from coterie.identity.x509 import read_end_entity
+from coterie.identity.x509 import forget_end_entities
 from coterie.mls.credential import AcceptAnything, Credential
 from coterie.mls.crypto import SignaturePrivateKey, Suite, suite_of
 from coterie.mls.group import Group, StagedCommit
@@ -165,7 +165,7 @@ def joining_x509(n: int) -> Iterator[Row]:
 
     def join(run: Callable[..., Iterable[Any]]) -> None:
         # A joiner has seen none of the certificates.
-        read_end_entity.cache_clear()
+        forget_end_entities()
         with collector_paused():
             unverified = UnverifiedTree.decode(encoded, shape.suite)
             verify_tree(unverified, shape.context, policy, run)

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from hashlib import sha256
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -87,19 +87,35 @@ class EndEntity:
     """Why the key may not sign as a device, None where it may."""
 
 
-@lru_cache(maxsize=65536)
+_KNOWN: dict[bytes, EndEntity] = {}
+"""By the certificate's hash: a certificate may be long, and anybody may send many."""
+_MOST_KNOWN = 65536
+
+
 def read_end_entity(der: bytes) -> EndEntity:
     """Reads an end entity's certificate, or remembers it: who joins a group asks for each member's twice.
 
     Raises `DecodeError` for what is no certificate, or of no kind of key that devices have.
     """
-    certificate = load_certificate(der)
-    signature_key = signature_key_of(certificate.public_key())
-    try:
-        device = device_of_uris(_uris(certificate))
-    except DecodeError:
-        device = None
-    return EndEntity(signature_key, device, _misuse(certificate))
+    name = sha256(der).digest()
+    known = _KNOWN.get(name)
+    if known is None:
+        certificate = load_certificate(der)
+        signature_key = signature_key_of(certificate.public_key())
+        try:
+            device = device_of_uris(_uris(certificate))
+        except DecodeError:
+            device = None
+        known = EndEntity(signature_key, device, _misuse(certificate))
+        if len(_KNOWN) >= _MOST_KNOWN:
+            forget_end_entities()
+        _KNOWN[name] = known
+    return known
+
+
+def forget_end_entities() -> None:
+    """Forgets what certificates said, which costs no more than reading them again."""
+    _KNOWN.clear()
 
 
 def presented_device(der: bytes) -> DeviceId:

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from coterie.errors import CoterieError, DecodeError, VerificationError
 from coterie.identity.rules import CredentialRule
-from coterie.identity.x509 import MAX_CHAIN, Anchor, ChainVerifier, load_certificate
+from coterie.identity.x509 import (
+    _KNOWN,
+    MAX_CHAIN,
+    Anchor,
+    ChainVerifier,
+    forget_end_entities,
+    load_certificate,
+)
 from tests import pki
 from tests.pki import ALICE, BOB, DAY, KEY_KINDS, NOW, Recipe, raw
 
@@ -260,3 +267,20 @@ def test_reading_certificates_in_several_threads_leaves_the_filters_of_warnings_
     finally:
         sys.setswitchinterval(interval)
     assert list(warnings.filters) == before
+
+
+def test_of_certificates_that_were_read_only_so_many_short_entries_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("coterie.identity.x509._MOST_KNOWN", 3)
+    forget_end_entities()
+    long = (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.55555.2"), bytes(9000)),)
+    for _ in range(8):
+        # Nobody signed it that is trusted: whoever can send bytes can send it.
+        recipe = pki.leaf().but(extra=((*long, False),))
+        assert refused([recipe.build(pki.root())], raw(recipe.key)) == CredentialRule.CHAIN
+        assert 1 <= len(_KNOWN) <= 3
+    kept = sum(len(name) + len(read.signature_key) for name, read in _KNOWN.items())
+    assert kept <= 3 * (32 + 133)
+    forget_end_entities()
+    assert not _KNOWN
